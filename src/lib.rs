@@ -1,0 +1,2 @@
+//! `claude-session-manager`: use Claude Code from any Socket.IO client.
+pub mod proto;
