@@ -1,2 +1,3 @@
 //! `claude-session-manager`: use Claude Code from any Socket.IO client.
 pub mod proto;
+pub mod timer;

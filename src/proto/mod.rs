@@ -1,1 +1,6 @@
-//! The packet formats, pure: bytes in, values out; no thread, socket, channel, lock or clock.
+//! The packet formats, pure: bytes in, values out, the clock a parameter; no thread, socket, channel or lock.
+//!
+//! This is the only place that knows what HTTP, Engine.IO, Socket.IO and Claude's stream-json look like.
+
+pub mod claude;
+pub mod ndjson;

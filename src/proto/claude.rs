@@ -1,0 +1,626 @@
+//! Claude Code's stream-json, as far as this server must understand it.
+//!
+//! One JSON object a line in both directions. Lines are relayed as they came; only the few fields that steer are
+//! looked at, and leniently: a field of an unexpected shape is as good as absent, a line of unknown type is
+//! [`Kind::Other`]. New types appear with every release of the CLI. The order of keys is not fixed: on 2.1.330 the
+//! `type` of a `result` line comes nineteenth.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// One line of Claude's standard output.
+#[derive(Debug)]
+pub struct Line<'a> {
+    /// The line as it came: one valid JSON object.
+    pub raw: &'a str,
+    /// The conversation it belongs to; it changes with `/clear` and forks.
+    pub session_id: Option<Cow<'a, str>>,
+    /// What it means to us.
+    pub kind: Kind<'a>,
+}
+
+/// What a line means to the server.
+#[derive(Debug)]
+pub enum Kind<'a> {
+    /// `system`/`init`: a turn begins.
+    Init(Init<'a>),
+    /// `stream_event`: a piece of the running answer, never stored.
+    Delta(Delta<'a>),
+    /// `assistant`: a finished content block.
+    Assistant {
+        /// The API message that it belongs to.
+        message_id: Option<Cow<'a, str>>,
+        /// Its text blocks joined, unless a sub-agent wrote it or there are none.
+        text: Option<String>,
+    },
+    /// `user` with `isReplay`: the echo of a prompt.
+    Replay {
+        /// The uuid that we gave the prompt.
+        uuid: Cow<'a, str>,
+    },
+    /// `command_lifecycle`: what became of a prompt (2.1.330; older versions do not have it).
+    Lifecycle {
+        /// The uuid that we gave the prompt.
+        uuid: Cow<'a, str>,
+        /// `queued`, `started`, `completed`, `cancelled`.
+        state: Cow<'a, str>,
+    },
+    /// `result`: the turn is over.
+    Result(Outcome<'a>),
+    /// `control_request`: Claude asks.
+    ControlRequest {
+        /// Names the request in the answer.
+        request_id: Cow<'a, str>,
+        /// The request itself.
+        request: &'a RawValue,
+        /// The fields of a permission question; `None` for every other subtype.
+        can_use_tool: Option<Box<CanUseTool<'a>>>,
+    },
+    /// `control_response`: Claude answers one of our requests.
+    ControlResponse {
+        /// The request that it answers.
+        request_id: Cow<'a, str>,
+        /// The answer's payload, or the error's text.
+        answer: Result<Option<&'a RawValue>, Cow<'a, str>>,
+    },
+    /// `control_cancel_request`: Claude no longer wants an answer.
+    ControlCancel {
+        /// The request that is void.
+        request_id: Cow<'a, str>,
+    },
+    /// `system`/`background_tasks_changed`: the whole list of background tasks.
+    BackgroundTasks {
+        /// How many there are now.
+        count: usize,
+    },
+    /// `system`/`status` with a changed permission mode.
+    PermissionMode(Cow<'a, str>),
+    /// `keep_alive`: nothing.
+    KeepAlive,
+    /// Anything else: relayed, not understood.
+    Other,
+}
+
+/// The first line of a turn.
+#[derive(Debug)]
+pub struct Init<'a> {
+    /// The model in use.
+    pub model: Option<Cow<'a, str>>,
+    /// The permission mode in use.
+    pub permission_mode: Option<Cow<'a, str>>,
+    /// The CLI's own version.
+    pub version: Option<Cow<'a, str>>,
+}
+
+/// A `stream_event` line.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Delta<'a> {
+    /// A message of the main conversation begins.
+    MessageStart {
+        /// Its id, which the `assistant` lines repeat.
+        id: Cow<'a, str>,
+    },
+    /// A piece of the answer's text, in the main conversation.
+    Text(Cow<'a, str>),
+    /// Everything else: thinking, tool input, sub-agents.
+    Other,
+}
+
+/// A `result` line.
+#[derive(Debug)]
+pub struct Outcome<'a> {
+    /// `success`, `error_during_execution`, `error_max_turns`, …
+    pub subtype: Cow<'a, str>,
+    /// A failed API call can be `subtype: "success"` with this set.
+    pub is_error: bool,
+    /// The final text; often absent after an interrupt.
+    pub result: Option<Cow<'a, str>>,
+    /// Dollars since the process started.
+    pub total_cost_usd: Option<f64>,
+    /// Milliseconds of this turn.
+    pub duration_ms: Option<f64>,
+    /// Tokens of this turn, in Claude's own form.
+    pub usage: Option<&'a RawValue>,
+    /// The prompts that this turn answered, where the version names them.
+    pub prompts: Vec<Cow<'a, str>>,
+}
+
+/// A permission question.
+#[derive(Debug)]
+pub struct CanUseTool<'a> {
+    /// The tool's name.
+    pub tool_name: Cow<'a, str>,
+    /// What Claude wants to give the tool.
+    pub input: &'a RawValue,
+    /// One line that says what for.
+    pub description: Option<Cow<'a, str>>,
+    /// What can be allowed for good, in Claude's own form: an array.
+    pub suggestions: Option<&'a RawValue>,
+}
+
+/// The line is not a JSON object in UTF-8.
+#[derive(Debug, PartialEq, Eq)]
+pub struct NotJson;
+
+/// All fields that any line type steers with. Each stays raw until its type is known, so that no unexpected shape
+/// can make a line unreadable.
+#[derive(Deserialize)]
+struct Fields<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Option<&'a RawValue>,
+    #[serde(borrow)]
+    subtype: Option<&'a RawValue>,
+    #[serde(borrow)]
+    session_id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    parent_tool_use_id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    event: Option<&'a RawValue>,
+    #[serde(borrow)]
+    message: Option<&'a RawValue>,
+    #[serde(borrow)]
+    request_id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    request: Option<&'a RawValue>,
+    #[serde(borrow)]
+    response: Option<&'a RawValue>,
+    #[serde(borrow)]
+    uuid: Option<&'a RawValue>,
+    #[serde(borrow, rename = "isReplay")]
+    is_replay: Option<&'a RawValue>,
+    #[serde(borrow)]
+    command_uuid: Option<&'a RawValue>,
+    #[serde(borrow)]
+    state: Option<&'a RawValue>,
+    #[serde(borrow)]
+    model: Option<&'a RawValue>,
+    #[serde(borrow, rename = "permissionMode")]
+    permission_mode: Option<&'a RawValue>,
+    #[serde(borrow)]
+    claude_code_version: Option<&'a RawValue>,
+    #[serde(borrow)]
+    is_error: Option<&'a RawValue>,
+    #[serde(borrow)]
+    result: Option<&'a RawValue>,
+    #[serde(borrow)]
+    total_cost_usd: Option<&'a RawValue>,
+    #[serde(borrow)]
+    duration_ms: Option<&'a RawValue>,
+    #[serde(borrow)]
+    usage: Option<&'a RawValue>,
+    #[serde(borrow)]
+    user_message_uuid: Option<&'a RawValue>,
+    #[serde(borrow)]
+    user_message_uuids: Option<&'a RawValue>,
+    #[serde(borrow)]
+    tasks: Option<&'a RawValue>,
+}
+
+/// Reads one line of Claude's output.
+///
+/// # Errors
+/// [`NotJson`] when the line is not one JSON object in UTF-8; such lines are skipped and counted.
+pub fn parse(line: &[u8]) -> Result<Line<'_>, NotJson> {
+    let raw = std::str::from_utf8(line).map_err(|_| NotJson)?.trim_ascii();
+    let fields: Fields<'_> = if raw.starts_with('{') { read(raw).ok_or(NotJson)? } else { return Err(NotJson) };
+    let session_id = text(fields.session_id);
+    Ok(Line { raw, session_id, kind: kind(&fields).unwrap_or(Kind::Other) })
+}
+
+/// `None` where a field that the type needs is missing or odd: then the line is one more that we do not understand.
+fn kind<'a>(fields: &Fields<'a>) -> Option<Kind<'a>> {
+    Some(match text(fields.kind)?.as_ref() {
+        "stream_event" => Kind::Delta(delta(fields)),
+        "system" => match text(fields.subtype)?.as_ref() {
+            "init" => Kind::Init(Init {
+                model: text(fields.model),
+                permission_mode: text(fields.permission_mode),
+                version: text(fields.claude_code_version),
+            }),
+            "status" => Kind::PermissionMode(text(fields.permission_mode)?),
+            "background_tasks_changed" => Kind::BackgroundTasks { count: of::<Vec<&RawValue>>(fields.tasks)?.len() },
+            _ => return None,
+        },
+        "assistant" => assistant(fields)?,
+        "user" if of(fields.is_replay) == Some(true) => Kind::Replay { uuid: text(fields.uuid)? },
+        "command_lifecycle" => Kind::Lifecycle { uuid: text(fields.command_uuid)?, state: text(fields.state)? },
+        "result" => Kind::Result(outcome(fields)),
+        "control_request" => control_request(fields)?,
+        "control_response" => control_response(fields)?,
+        "control_cancel_request" => Kind::ControlCancel { request_id: text(fields.request_id)? },
+        "keep_alive" => Kind::KeepAlive,
+        _ => return None,
+    })
+}
+
+fn delta<'a>(fields: &Fields<'a>) -> Delta<'a> {
+    #[derive(Deserialize)]
+    struct Event<'a> {
+        #[serde(borrow, rename = "type")]
+        kind: Cow<'a, str>,
+        #[serde(borrow)]
+        delta: Option<&'a RawValue>,
+        #[serde(borrow)]
+        message: Option<&'a RawValue>,
+    }
+    #[derive(Deserialize)]
+    struct Inner<'a> {
+        #[serde(borrow, rename = "type")]
+        kind: Option<Cow<'a, str>>,
+        #[serde(borrow)]
+        text: Option<&'a RawValue>,
+        #[serde(borrow)]
+        id: Option<&'a RawValue>,
+    }
+    let found = || {
+        let event: Event<'a> = of(fields.event).filter(|_| in_main_conversation(fields))?;
+        match event.kind.as_ref() {
+            "content_block_delta" => {
+                let inner: Inner<'a> = of(event.delta)?;
+                (inner.kind.as_deref() == Some("text_delta")).then_some(())?;
+                Some(Delta::Text(text(inner.text)?))
+            }
+            "message_start" => Some(Delta::MessageStart { id: text(of::<Inner<'a>>(event.message)?.id)? }),
+            _ => None,
+        }
+    };
+    found().unwrap_or(Delta::Other)
+}
+
+fn assistant<'a>(fields: &Fields<'a>) -> Option<Kind<'a>> {
+    #[derive(Deserialize)]
+    struct Message<'a> {
+        #[serde(borrow)]
+        id: Option<&'a RawValue>,
+        #[serde(borrow)]
+        content: Option<&'a RawValue>,
+    }
+    #[derive(Deserialize)]
+    struct Block<'a> {
+        #[serde(borrow, rename = "type")]
+        kind: Cow<'a, str>,
+        #[serde(borrow)]
+        text: Option<&'a RawValue>,
+    }
+    let message: Message<'a> = of(fields.message)?;
+    let texts = || {
+        let blocks: Vec<Block<'a>> = of(message.content).filter(|_| in_main_conversation(fields))?;
+        let texts: Vec<_> =
+            blocks.iter().filter(|block| block.kind == "text").filter_map(|block| text(block.text)).collect();
+        (!texts.is_empty()).then(|| texts.concat())
+    };
+    Some(Kind::Assistant { message_id: text(message.id), text: texts() })
+}
+
+fn outcome<'a>(fields: &Fields<'a>) -> Outcome<'a> {
+    let mut prompts: Vec<Cow<'a, str>> = of(fields.user_message_uuids).unwrap_or_default();
+    prompts.extend(text(fields.user_message_uuid));
+    Outcome {
+        subtype: text(fields.subtype).unwrap_or_default(),
+        is_error: of(fields.is_error).unwrap_or(false),
+        result: text(fields.result),
+        total_cost_usd: of(fields.total_cost_usd),
+        duration_ms: of(fields.duration_ms),
+        usage: fields.usage,
+        prompts,
+    }
+}
+
+fn control_request<'a>(fields: &Fields<'a>) -> Option<Kind<'a>> {
+    #[derive(Deserialize)]
+    struct Request<'a> {
+        #[serde(borrow)]
+        subtype: Option<&'a RawValue>,
+        #[serde(borrow)]
+        tool_name: Option<&'a RawValue>,
+        #[serde(borrow)]
+        input: Option<&'a RawValue>,
+        #[serde(borrow)]
+        description: Option<&'a RawValue>,
+        #[serde(borrow)]
+        permission_suggestions: Option<&'a RawValue>,
+    }
+    let (request_id, request) = (text(fields.request_id)?, fields.request?);
+    let asked: Request<'a> = read(request.get())?;
+    let can_use_tool = || {
+        (text(asked.subtype)?.as_ref() == "can_use_tool").then_some(())?;
+        Some(Box::new(CanUseTool {
+            tool_name: text(asked.tool_name)?,
+            input: asked.input?,
+            description: text(asked.description),
+            suggestions: asked.permission_suggestions.filter(|raw| raw.get().starts_with('[')),
+        }))
+    };
+    Some(Kind::ControlRequest { request_id, request, can_use_tool: can_use_tool() })
+}
+
+fn control_response<'a>(fields: &Fields<'a>) -> Option<Kind<'a>> {
+    #[derive(Deserialize)]
+    struct Response<'a> {
+        #[serde(borrow)]
+        subtype: Cow<'a, str>,
+        #[serde(borrow)]
+        request_id: Cow<'a, str>,
+        #[serde(borrow)]
+        response: Option<&'a RawValue>,
+        #[serde(borrow)]
+        error: Option<Cow<'a, str>>,
+    }
+    let response: Response<'a> = of(fields.response)?;
+    let answer = match response.subtype.as_ref() {
+        "success" => Ok(response.response),
+        _ => Err(response.error.unwrap_or_default()),
+    };
+    Some(Kind::ControlResponse { request_id: response.request_id, answer })
+}
+
+/// Sub-agents' lines carry the id of the tool use that started them.
+fn in_main_conversation(fields: &Fields<'_>) -> bool {
+    fields.parent_tool_use_id.is_none_or(|id| id.get() == "null")
+}
+
+fn read<'a, T: Deserialize<'a>>(json: &'a str) -> Option<T> {
+    serde_json::from_str(json).ok()
+}
+
+fn of<'a, T: Deserialize<'a>>(raw: Option<&'a RawValue>) -> Option<T> {
+    read(raw?.get())
+}
+
+/// A JSON string's text, borrowed where nothing in it is escaped.
+fn text<'a>(raw: Option<&'a RawValue>) -> Option<Cow<'a, str>> {
+    let json = raw?.get();
+    let inner = json.strip_prefix('"')?.strip_suffix('"')?;
+    if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
+        Some(Cow::Borrowed(inner))
+    } else {
+        read(json).map(Cow::Owned)
+    }
+}
+
+/// What Claude is to do with the tool that it asked about.
+#[derive(Debug, Serialize)]
+#[serde(tag = "behavior", rename_all = "lowercase")]
+pub enum Permission<'a> {
+    /// Run it. `updatedInput` is always sent: older versions deny without it.
+    Allow {
+        /// The input to run it with.
+        #[serde(rename = "updatedInput")]
+        updated_input: &'a RawValue,
+        /// Rules to keep, taken from the question's suggestions.
+        #[serde(rename = "updatedPermissions", skip_serializing_if = "Option::is_none")]
+        updated_permissions: Option<&'a RawValue>,
+    },
+    /// Do not run it.
+    Deny {
+        /// What Claude reads as the reason.
+        message: &'a str,
+        /// Whether the turn ends as well.
+        interrupt: bool,
+    },
+}
+
+/// The line that asks `text` of Claude; `uuid` (version 4) comes back in the echo and in the result.
+#[must_use]
+pub fn user_line(uuid: &str, text: &str) -> String {
+    #[derive(Serialize)]
+    struct User<'a> {
+        r#type: &'static str,
+        uuid: &'a str,
+        message: Message<'a>,
+        parent_tool_use_id: Option<&'a str>,
+    }
+    #[derive(Serialize)]
+    struct Message<'a> {
+        role: &'static str,
+        content: &'a str,
+    }
+    let message = Message { role: "user", content: text };
+    line(&User { r#type: "user", uuid, message, parent_tool_use_id: None })
+}
+
+/// The line of a control request without further fields, such as `initialize` or `interrupt`.
+#[must_use]
+pub fn control_request_line(request_id: &str, subtype: &str) -> String {
+    line(&serde_json::json!({"type": "control_request", "request_id": request_id, "request": {"subtype": subtype}}))
+}
+
+/// The line that answers a permission question.
+#[must_use]
+pub fn permission_line(request_id: &str, permission: &Permission<'_>) -> String {
+    control_response_line(request_id, "success", "response", permission)
+}
+
+/// The line that tells Claude that a request is not served here: silence would leave it waiting.
+#[must_use]
+pub fn control_error_line(request_id: &str, error: &str) -> String {
+    control_response_line(request_id, "error", "error", &error)
+}
+
+fn control_response_line(request_id: &str, subtype: &str, key: &'static str, payload: &impl Serialize) -> String {
+    #[derive(Serialize)]
+    struct Response<'a, T> {
+        r#type: &'static str,
+        response: Inner<'a, T>,
+    }
+    struct Inner<'a, T> {
+        subtype: &'a str,
+        request_id: &'a str,
+        key: &'static str,
+        payload: &'a T,
+    }
+    impl<T: Serialize> Serialize for Inner<'_, T> {
+        fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            use serde::ser::SerializeStruct;
+            let mut inner = serializer.serialize_struct("response", 3)?;
+            inner.serialize_field("subtype", self.subtype)?;
+            inner.serialize_field("request_id", self.request_id)?;
+            inner.serialize_field(self.key, self.payload)?;
+            inner.end()
+        }
+    }
+    line(&Response { r#type: "control_response", response: Inner { subtype, request_id, key, payload } })
+}
+
+fn line(value: &impl Serialize) -> String {
+    let mut line = serde_json::to_string(value).expect("strings and raw JSON always serialise");
+    line.push('\n');
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn check(line: &str, expected: &str) {
+        let shown = match parse(line.as_bytes()) {
+            Err(NotJson) => "not JSON".to_owned(),
+            Ok(line) => format!("{:?}", line.kind),
+        };
+        assert!(shown.starts_with(expected), "{line}\n gave {shown}\n not {expected}");
+    }
+
+    #[test]
+    fn what_steers_is_found() {
+        let cases = [
+            (
+                r#"{"type":"system","subtype":"init","model":"m","permissionMode":"plan","claude_code_version":"2.1.330"}"#,
+                r#"Init(Init { model: Some("m"), permission_mode: Some("plan"), version: Some("2.1.330") })"#,
+            ),
+            (
+                r#"{"type":"stream_event","event":{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"a\nb"}},"parent_tool_use_id":null}"#,
+                r#"Delta(Text("a\nb"))"#,
+            ),
+            (
+                r#"{"parent_tool_use_id":null,"event":{"delta":{"text":"x","type":"text_delta"},"type":"content_block_delta"},"type":"stream_event"}"#,
+                r#"Delta(Text("x"))"#,
+            ),
+            (
+                r#"{"type":"stream_event","event":{"type":"content_block_delta","delta":{"type":"text_delta","text":"x"}},"parent_tool_use_id":"toolu_1"}"#,
+                "Delta(Other)",
+            ),
+            (
+                r#"{"type":"stream_event","event":{"type":"content_block_delta","delta":{"type":"thinking_delta","thinking":"x"}}}"#,
+                "Delta(Other)",
+            ),
+            (
+                r#"{"type":"stream_event","event":{"type":"message_start","message":{"id":"msg_1","content":[]}}}"#,
+                r#"Delta(MessageStart { id: "msg_1" })"#,
+            ),
+            (r#"{"type":"stream_event","event":7}"#, "Delta(Other)"),
+            (
+                r#"{"type":"assistant","message":{"id":"i","content":[{"type":"text","text":"a"},{"type":"tool_use"},{"type":"text","text":"b"}]},"parent_tool_use_id":null}"#,
+                r#"Assistant { message_id: Some("i"), text: Some("ab") }"#,
+            ),
+            (
+                r#"{"type":"assistant","message":{"id":"i","content":[{"type":"text","text":"a"}]},"parent_tool_use_id":"t"}"#,
+                r#"Assistant { message_id: Some("i"), text: None }"#,
+            ),
+            (r#"{"type":"user","isReplay":true,"uuid":"u"}"#, r#"Replay { uuid: "u" }"#),
+            (r#"{"type":"user","uuid":"u"}"#, "Other"),
+            (
+                r#"{"type":"command_lifecycle","command_uuid":"u","state":"started"}"#,
+                r#"Lifecycle { uuid: "u", state: "started" }"#,
+            ),
+            (
+                r#"{"duration_ms":5,"usage":{"a":1},"is_error":true,"subtype":"success","type":"result","user_message_uuids":["u"]}"#,
+                r#"Result(Outcome { subtype: "success", is_error: true, result: None, total_cost_usd: None, duration_ms: Some(5.0), usage: Some(RawValue({"a":1})), prompts: ["u"] })"#,
+            ),
+            (
+                r#"{"type":"control_request","request_id":"r","request":{"subtype":"can_use_tool","tool_name":"Bash","input":{"command":"ls"}}}"#,
+                r#"ControlRequest { request_id: "r", request: RawValue({"subtype":"can_use_tool","tool_name":"Bash","input":{"command":"ls"}}), can_use_tool: Some(CanUseTool { tool_name: "Bash", input: RawValue({"command":"ls"})"#,
+            ),
+            (
+                r#"{"type":"control_request","request_id":"r","request":{"subtype":"hook_callback"}}"#,
+                r#"ControlRequest { request_id: "r", request: RawValue({"subtype":"hook_callback"}), can_use_tool: None"#,
+            ),
+            (
+                r#"{"type":"control_response","response":{"subtype":"success","request_id":"r","response":{"x":1}}}"#,
+                r#"ControlResponse { request_id: "r", answer: Ok(Some(RawValue({"x":1}))) }"#,
+            ),
+            (
+                r#"{"type":"control_response","response":{"subtype":"error","request_id":"r","error":"no"}}"#,
+                r#"ControlResponse { request_id: "r", answer: Err("no") }"#,
+            ),
+            (r#"{"type":"control_cancel_request","request_id":"r"}"#, r#"ControlCancel { request_id: "r" }"#),
+            (
+                r#"{"type":"system","subtype":"background_tasks_changed","tasks":[{},{}]}"#,
+                "BackgroundTasks { count: 2 }",
+            ),
+            (r#"{"type":"system","subtype":"status","status":"requesting"}"#, "Other"),
+            (r#"{"type":"keep_alive"}"#, "KeepAlive"),
+        ];
+        for (line, expected) in cases {
+            check(line, expected);
+        }
+    }
+
+    #[test]
+    fn what_is_odd_is_relayed_and_what_is_no_json_is_told() {
+        for line in [
+            "{}",
+            r#"{"type":7}"#,
+            r#"{"type":"brand_new","x":[1]}"#,
+            r#"{"type":"control_request"}"#,
+            r#"{"type":"system","subtype":{}}"#,
+            r#" {"type":"assistant","message":"x"} "#,
+        ] {
+            check(line, "Other");
+        }
+        for line in ["", "x", "[1]", "7", "\"s\"", "{", "{} {}", r#"{"type":"result""#] {
+            check(line, "not JSON");
+        }
+        assert_eq!(parse(b"{\"a\":\"\xff\"}").err(), Some(NotJson));
+    }
+
+    #[test]
+    fn lines_to_claude_are_exact() {
+        let raw = |json: &str| RawValue::from_string(json.to_owned()).expect("valid");
+        let (input, rules) = (raw(r#"{"command":"ls"}"#), raw(r#"[{"type":"setMode"}]"#));
+        let allow = Permission::Allow { updated_input: &input, updated_permissions: Some(&rules) };
+        let cases = [
+            (
+                user_line("u", "--resume=x\n\"q\""),
+                "{\"type\":\"user\",\"uuid\":\"u\",\"message\":{\"role\":\"user\",\"content\":\"--resume=x\\n\\\"q\\\"\"},\"parent_tool_use_id\":null}\n",
+            ),
+            (
+                permission_line("r", &allow),
+                "{\"type\":\"control_response\",\"response\":{\"subtype\":\"success\",\"request_id\":\"r\",\"response\":{\"behavior\":\"allow\",\"updatedInput\":{\"command\":\"ls\"},\"updatedPermissions\":[{\"type\":\"setMode\"}]}}}\n",
+            ),
+            (
+                permission_line("r", &Permission::Deny { message: "no", interrupt: false }),
+                "{\"type\":\"control_response\",\"response\":{\"subtype\":\"success\",\"request_id\":\"r\",\"response\":{\"behavior\":\"deny\",\"message\":\"no\",\"interrupt\":false}}}\n",
+            ),
+            (
+                control_error_line("r", "no"),
+                "{\"type\":\"control_response\",\"response\":{\"subtype\":\"error\",\"request_id\":\"r\",\"error\":\"no\"}}\n",
+            ),
+        ];
+        for (line, expected) in cases {
+            assert_eq!(line, expected);
+        }
+        let request: serde_json::Value = serde_json::from_str(&control_request_line("r", "interrupt")).expect("JSON");
+        assert_eq!(
+            request,
+            serde_json::json!({"type":"control_request","request_id":"r","request":{"subtype":"interrupt"}})
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_can_hurt(line in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = parse(&line);
+        }
+
+        #[test]
+        fn a_prompt_is_one_line_whatever_it_holds(prompt in any::<String>()) {
+            let line = user_line("u", &prompt);
+            prop_assert_eq!(line.matches('\n').count(), 1);
+            let back: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+            prop_assert_eq!(back["message"]["content"].as_str(), Some(prompt.as_str()));
+        }
+    }
+}
