@@ -3,4 +3,8 @@
 //! This is the only place that knows what HTTP, Engine.IO, Socket.IO and Claude's stream-json look like.
 
 pub mod claude;
+pub mod engineio;
+pub mod frames;
+pub mod http;
 pub mod ndjson;
+pub mod socketio;

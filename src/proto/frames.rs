@@ -1,0 +1,161 @@
+//! Ready-made packets: Socket.IO in Engine.IO in WebSocket text frames, back to back.
+//!
+//! What goes to many viewers is encoded once, here, and then only handed around. Frames of a server are not masked, so
+//! the same bytes serve every connection.
+
+/// A WebSocket close frame's status, as far as this server sends them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CloseCode {
+    /// No status at all: how the reference server closes.
+    None,
+    /// 1001: the server goes away.
+    GoingAway,
+    /// 1002: the peer broke the WebSocket protocol.
+    Protocol,
+    /// 1007: text that is not UTF-8.
+    Utf8,
+    /// 1009: a message over the limit.
+    TooBig,
+    /// 1013: the client was too slow; it may come back.
+    TryAgainLater,
+}
+
+impl CloseCode {
+    /// The whole frame.
+    #[must_use]
+    pub fn frame(self) -> Vec<u8> {
+        let code: u16 = match self {
+            CloseCode::None => return vec![0x88, 0],
+            CloseCode::GoingAway => 1001,
+            CloseCode::Protocol => 1002,
+            CloseCode::Utf8 => 1007,
+            CloseCode::TooBig => 1009,
+            CloseCode::TryAgainLater => 1013,
+        };
+        let [high, low] = code.to_be_bytes();
+        vec![0x88, 2, high, low]
+    }
+}
+
+/// Whole WebSocket frames, and where each of them ends.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Frames {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Frames {
+    /// One frame that was made elsewhere.
+    #[must_use]
+    pub fn raw(bytes: Vec<u8>) -> Frames {
+        Frames { ends: vec![bytes.len()], bytes }
+    }
+
+    /// One text frame with an Engine.IO packet.
+    #[must_use]
+    pub fn packet(text: &str) -> Frames {
+        let mut frames = Frames::default();
+        frames.push(&[text]);
+        frames
+    }
+
+    /// Adds an event of the namespace `/` whose one argument is the concatenation of `data`.
+    pub fn push_event(&mut self, name: &str, data: &[&str]) {
+        self.push_around(&["42[\"", name, "\","], data, "]");
+    }
+
+    /// Adds an acknowledgement in the namespace `/` with one argument.
+    pub fn push_ack(&mut self, id: u64, data: &str) {
+        self.push(&["43", &id.to_string(), "[", data, "]"]);
+    }
+
+    /// Adds one text frame whose payload is the concatenation of `parts`.
+    pub fn push(&mut self, parts: &[&str]) {
+        self.push_around(parts, &[], "");
+    }
+
+    fn push_around(&mut self, before: &[&str], middle: &[&str], after: &str) {
+        let length = |parts: &[&str]| parts.iter().map(|part| part.len()).sum::<usize>();
+        self.header(length(before) + length(middle) + after.len());
+        for part in before.iter().chain(middle) {
+            self.bytes.extend_from_slice(part.as_bytes());
+        }
+        self.bytes.extend_from_slice(after.as_bytes());
+        self.ends.push(self.bytes.len());
+    }
+
+    fn header(&mut self, length: usize) {
+        const FINAL_TEXT: u8 = 0x81;
+        self.bytes.reserve(length + 10);
+        self.bytes.push(FINAL_TEXT);
+        match (u8::try_from(length), u16::try_from(length)) {
+            (Ok(short), _) if short < 126 => self.bytes.push(short),
+            (_, Ok(medium)) => {
+                self.bytes.push(126);
+                self.bytes.extend_from_slice(&medium.to_be_bytes());
+            }
+            _ => {
+                self.bytes.push(127);
+                self.bytes.extend_from_slice(&(length as u64).to_be_bytes());
+            }
+        }
+    }
+
+    /// All bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Whether there is no frame.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Where the frame that byte `at` belongs to ends; `at` itself where no frame is cut by it.
+    #[must_use]
+    pub fn frame_end(&self, at: usize) -> usize {
+        match self.ends.get(self.ends.partition_point(|end| *end < at)) {
+            Some(end) if at > 0 => *end,
+            _ => at,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tungstenite::protocol::Role;
+    use tungstenite::{Message, WebSocket};
+
+    #[test]
+    fn a_client_reads_what_was_made_here() {
+        let texts = [0, 1, 125, 126, 65_535, 65_536, 200_000].map(|length| "x".repeat(length));
+        let mut frames = Frames::default();
+        for text in &texts {
+            frames.push(&[&text[..text.len() / 2], &text[text.len() / 2..]]);
+        }
+        frames.push_event("e", &["{\"a\":", "1}"]);
+        frames.push_ack(7, "{}");
+        let mut bytes = frames.bytes().to_vec();
+        bytes.extend(CloseCode::TryAgainLater.frame());
+        let mut client = WebSocket::from_raw_socket(std::io::Cursor::new(bytes), Role::Client, None);
+        for text in texts.iter().map(String::as_str).chain(["42[\"e\",{\"a\":1}]", "437[{}]"]) {
+            let read = client.read().expect("a frame").into_text().expect("text");
+            assert!(read.as_str() == text, "{} bytes came as {}", text.len(), read.len());
+        }
+        let Message::Close(Some(close)) = client.read().expect("a frame") else { panic!("no close") };
+        assert_eq!(u16::from(close.code), 1013);
+    }
+
+    #[test]
+    fn ends_of_frames_are_known() {
+        let mut frames = Frames::packet("abc"); // 5 bytes
+        frames.push(&["d"]); // 3 bytes
+        let cases = [(0, 0), (1, 5), (5, 5), (6, 8), (8, 8)];
+        for (at, end) in cases {
+            assert_eq!(frames.frame_end(at), end, "{at}");
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Responses.
+
+/// A response, before it is known whether the connection stays.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Response {
+    /// The status code.
+    pub status: u16,
+    /// The body's type.
+    pub content_type: &'static str,
+    /// More headers.
+    pub headers: Vec<(&'static str, String)>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Response {
+    fn new(status: u16, content_type: &'static str, body: Vec<u8>) -> Response {
+        Response { status, content_type, headers: Vec::new(), body }
+    }
+
+    /// Plain text.
+    #[must_use]
+    pub fn text(status: u16, body: impl Into<String>) -> Response {
+        Response::new(status, "text/plain; charset=UTF-8", body.into().into_bytes())
+    }
+
+    /// JSON.
+    #[must_use]
+    pub fn json(status: u16, body: impl Into<String>) -> Response {
+        Response::new(status, "application/json", body.into().into_bytes())
+    }
+
+    /// A page.
+    #[must_use]
+    pub fn html(status: u16, body: impl Into<String>) -> Response {
+        Response::new(status, "text/html; charset=UTF-8", body.into().into_bytes())
+    }
+
+    /// Nothing but the status: what is wrong is for the log, not for whoever asks.
+    #[must_use]
+    pub fn error(status: u16) -> Response {
+        Response::text(status, format!("{}\n", reason(status)))
+    }
+
+    /// Adds a header.
+    #[must_use]
+    pub fn with_header(mut self, name: &'static str, value: impl Into<String>) -> Response {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    /// The bytes to send; `head_only` for the method HEAD.
+    #[must_use]
+    pub fn encode(&self, keep_alive: bool, head_only: bool) -> Vec<u8> {
+        let connection = if keep_alive { "keep-alive" } else { "close" };
+        let mut head = format!(
+            "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: {connection}\r\n\
+             Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n",
+            self.status,
+            reason(self.status),
+            self.content_type,
+            self.body.len()
+        );
+        for (name, value) in &self.headers {
+            head += &format!("{name}: {value}\r\n");
+        }
+        head += "\r\n";
+        let mut bytes = head.into_bytes();
+        if !head_only {
+            bytes.extend_from_slice(&self.body);
+        }
+        bytes
+    }
+}
+
+/// The server's half of a WebSocket's opening handshake.
+#[must_use]
+pub fn switching_protocols(accept_key: &str) -> Vec<u8> {
+    format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {accept_key}\r\n\r\n"
+    )
+    .into_bytes()
+}
+
+/// A refused WebSocket, in the form of the reference Socket.IO server.
+#[must_use]
+pub fn refused_upgrade(status: u16, message: &str) -> Vec<u8> {
+    let version = if status == 426 { "Sec-WebSocket-Version: 13\r\n" } else { "" };
+    format!(
+        "HTTP/1.1 {status} {}\r\nConnection: close\r\n{version}Content-type: text/html\r\nContent-Length: {}\r\n\r\n{message}",
+        reason(status),
+        message.len()
+    )
+    .into_bytes()
+}
+
+fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        204 => "No Content",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        411 => "Length Required",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        426 => "Upgrade Required",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        503 => "Service Unavailable",
+        505 => "HTTP Version Not Supported",
+        _ => "Unknown",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_exact() {
+        let common = "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n";
+        let cases = [
+            (Response::json(200, "{}").encode(true, false),
+             format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\nConnection: keep-alive\r\n{common}\r\n{{}}")),
+            (Response::error(405).with_header("Allow", "GET").encode(false, true),
+             format!("HTTP/1.1 405 Method Not Allowed\r\nContent-Type: text/plain; charset=UTF-8\r\nContent-Length: 19\r\nConnection: close\r\n{common}Allow: GET\r\n\r\n")),
+            (refused_upgrade(400, "Transport unknown"),
+             "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-type: text/html\r\nContent-Length: 17\r\n\r\nTransport unknown".to_owned()),
+            (refused_upgrade(426, ""),
+             "HTTP/1.1 426 Upgrade Required\r\nConnection: close\r\nSec-WebSocket-Version: 13\r\nContent-type: text/html\r\nContent-Length: 0\r\n\r\n".to_owned()),
+        ];
+        for (bytes, expected) in cases {
+            assert_eq!(String::from_utf8(bytes).expect("text"), expected);
+        }
+    }
+}
