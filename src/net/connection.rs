@@ -1,0 +1,147 @@
+//! One client's connection, as all threads but its own see it.
+
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use super::outbox::{Outbox, Sink};
+use crate::proto::engineio::{self, Beat, Heartbeat};
+use crate::proto::frames::{CloseCode, Frames};
+use crate::timer::{Timed, Timer};
+
+/// After a close frame was sent the client has this long to answer it.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// An open Engine.IO connection. Pings it, and ends it when it must.
+pub struct Connection {
+    /// Names it within this server.
+    pub key: u64,
+    outbox: Arc<Outbox>,
+    clock: Mutex<Clock>,
+    timer: Timer,
+    itself: Weak<Connection>,
+    ping: Arc<Frames>,
+}
+
+struct Clock {
+    heartbeat: Heartbeat,
+    /// Without a successful CONNECT the connection ends then.
+    connect_until: Option<Instant>,
+    /// A close frame was sent; then the socket is shut.
+    closed_until: Option<Instant>,
+}
+
+impl Clock {
+    fn next(&self) -> Instant {
+        let others = [self.connect_until, self.closed_until];
+        others.into_iter().flatten().fold(self.heartbeat.next_deadline(), Instant::min)
+    }
+}
+
+impl Connection {
+    /// Starts the clocks of a connection that was opened at `now`.
+    #[must_use]
+    pub fn open(
+        key: u64,
+        outbox: Arc<Outbox>,
+        heartbeat: Heartbeat,
+        connect_until: Instant,
+        timer: Timer,
+    ) -> Arc<Connection> {
+        let clock = Clock { heartbeat, connect_until: Some(connect_until), closed_until: None };
+        let first = clock.next();
+        let connection = Arc::new_cyclic(|itself| Connection {
+            key,
+            outbox,
+            clock: Mutex::new(clock),
+            timer,
+            itself: itself.clone(),
+            ping: Arc::new(Frames::packet(engineio::PING)),
+        });
+        connection.wake(first);
+        connection
+    }
+
+    /// Sends one Engine.IO packet.
+    pub fn send(&self, packet: &str) -> bool {
+        self.outbox.push(&Arc::new(Frames::packet(packet)))
+    }
+
+    /// The client has answered a ping.
+    pub fn pong(&self) {
+        self.clock.lock().heartbeat.on_pong(Instant::now());
+    }
+
+    /// A CONNECT has succeeded: the connection may stay.
+    pub fn connected(&self) {
+        self.clock.lock().connect_until = None;
+    }
+
+    /// Ends the connection with a close frame. Never blocks.
+    pub fn close(&self, code: CloseCode) {
+        self.outbox.close(code);
+        self.expect_close();
+    }
+
+    /// Passes on what the reading side wants to write: pongs, and the answer to a close frame.
+    pub(super) fn pass(&self, frame: Vec<u8>) {
+        const OPCODE: u8 = 0x0f;
+        const CLOSE: u8 = 8;
+        let closes = frame.first().is_some_and(|first| first & OPCODE == CLOSE);
+        let frames = Arc::new(Frames::raw(frame));
+        if closes {
+            self.outbox.close_with(&frames);
+            self.expect_close();
+        } else {
+            self.outbox.push(&frames);
+        }
+    }
+
+    /// Shuts the socket: the reading thread sees the end.
+    pub(super) fn kill(&self) {
+        self.outbox.kill();
+    }
+
+    fn expect_close(&self) {
+        let until = Instant::now() + CLOSE_TIMEOUT;
+        self.clock.lock().closed_until.get_or_insert(until);
+        self.wake(until);
+    }
+
+    fn wake(&self, at: Instant) {
+        let itself: Weak<dyn Timed> = self.itself.clone();
+        self.timer.wake(at, itself);
+    }
+}
+
+impl Sink for Connection {
+    fn push(&self, frames: &Arc<Frames>) -> bool {
+        self.outbox.push(frames)
+    }
+}
+
+impl Timed for Connection {
+    fn on_deadline(&self, now: Instant) -> Option<Instant> {
+        let mut clock = self.clock.lock();
+        let due = |at: Option<Instant>| at.is_some_and(|at| now >= at);
+        let (late, silent) = (due(clock.closed_until), due(clock.connect_until));
+        let beat = clock.heartbeat.on_deadline(now);
+        let next = clock.next();
+        drop(clock);
+        if late || beat == Beat::Dead {
+            log::debug!("connection {}: {}", self.key, if late { "closed" } else { "its heartbeat is lost" });
+            self.kill();
+            return None;
+        }
+        if silent {
+            log::info!("connection {}: no successful CONNECT in time", self.key);
+            self.clock.lock().connect_until = None;
+            self.close(CloseCode::None);
+        } else if beat == Beat::Ping {
+            self.push(&self.ping);
+        }
+        // The closing wakes itself.
+        Some(next).filter(|_| !silent)
+    }
+}

@@ -1,0 +1,128 @@
+//! A Socket.IO server on plain threads, which knows nothing of Claude.
+//!
+//! ```text
+//!  accept thread ──▶ one thread a connection: HTTP, then WebSocket ──▶ App (authorize, connected, event, disconnected)
+//!                                                                        │
+//!  socket ◀── outbox ◀── whoever has something to send ◀─────────────────┘
+//!               └─ a writer thread, while the client is behind
+//!  timer thread ──▶ pings, deadlines
+//! ```
+
+mod connection;
+mod http;
+mod listener;
+mod outbox;
+mod websocket;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+pub use self::listener::Server;
+pub use self::outbox::Sink;
+pub use crate::proto::frames::{CloseCode, Frames};
+use crate::proto::http::{Head, HostPolicy, Response};
+
+/// How long a client may take to send a request's head.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a connection may stay without a successful CONNECT.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Connections that have not authenticated, at the same time.
+pub const STRANGERS_MAX: usize = 512;
+
+/// A message of a client that has not authenticated may be this long.
+pub const STRANGER_MESSAGE_BYTES_MAX: usize = 16 * 1024;
+
+/// How the server behaves.
+pub struct Options {
+    /// Where Engine.IO lives: `/socket.io/`.
+    pub path: String,
+    /// From one pong (or the opening) to the next ping.
+    pub ping_interval: Duration,
+    /// From a ping to its pong, at most.
+    pub ping_timeout: Duration,
+    /// A message of a client may be this long, in bytes.
+    pub max_payload: usize,
+    /// Bytes that may wait for one client.
+    pub outbox_bytes_max: usize,
+    /// Connections at the same time.
+    pub max_connections: usize,
+    /// Whose requests are served.
+    pub policy: HostPolicy,
+}
+
+/// What is known of a client before it says anything.
+#[derive(Debug, Clone)]
+pub struct Handshake {
+    /// Where it comes from.
+    pub peer: SocketAddr,
+    /// The token of its `Authorization: Bearer` header.
+    pub bearer: Option<String>,
+}
+
+/// A client whose CONNECT is accepted.
+#[derive(Clone)]
+pub struct Client {
+    /// Names its connection within this server.
+    pub key: u64,
+    /// Where packets for it go.
+    pub sink: Arc<dyn Sink>,
+}
+
+/// An event from a client.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    /// Its name.
+    pub name: String,
+    /// Its arguments; binary ones are placeholders that name an attachment.
+    pub args: Vec<Value>,
+    /// The binary attachments.
+    pub attachments: Vec<Vec<u8>>,
+    /// The number under which the client waits for an acknowledgement.
+    pub ack: Option<u64>,
+}
+
+/// Why a CONNECT is refused: the client gets it as CONNECT_ERROR.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ConnectError {
+    /// One sentence, or a code.
+    pub message: String,
+    /// More, for programs.
+    pub data: Value,
+}
+
+/// What a Socket.IO application does. All methods run on the thread of the connection they are about.
+pub trait App: Send + Sync + 'static {
+    /// What the application keeps of each connected client.
+    type Client: Send;
+
+    /// Whether this client may connect.
+    ///
+    /// # Errors
+    /// What the client is told if not.
+    fn authorize(&self, handshake: &Handshake, auth: &Map<String, Value>) -> Result<(), ConnectError>;
+
+    /// A client connects. `accept` sends it the acceptance, and must be called before anything else is sent to it.
+    ///
+    /// # Errors
+    /// What the client is told if it cannot be had after all; then `accept` must not have been called.
+    fn connected(
+        &self,
+        client: Client,
+        auth: &Map<String, Value>,
+        accept: &dyn Fn(),
+    ) -> Result<Self::Client, ConnectError>;
+
+    /// A connected client sends an event.
+    fn event(&self, client: &mut Self::Client, event: Event);
+
+    /// A client is gone, however it went.
+    fn disconnected(&self, client: Self::Client);
+}
+
+/// Answers plain HTTP requests, those for Engine.IO excepted.
+pub type HttpHandler = dyn Fn(&Head, SocketAddr) -> Response + Send + Sync;

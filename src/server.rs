@@ -1,0 +1,351 @@
+//! The server put together: starts everything in order, waits for a signal, stops everything in order.
+
+use std::io::{self, ErrorKind, IsTerminal, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
+use serde_json::json;
+
+use crate::auth::{AuthGuard, Token, Verdict};
+use crate::claude::command::{Agent, find_on_path, is_executable};
+use crate::claude::guardian::take_server_lock;
+use crate::claude::supervisor::{self, Supervisor};
+use crate::config::{AgentChoice, Config, Mode};
+use crate::net::{Options, Server};
+use crate::proto::http::{Head, HostPolicy, Method, Response};
+use crate::session::api::{Api, Rules};
+use crate::session::manager::SessionManager;
+use crate::session::state::{Choices, Context};
+use crate::timer::Timer;
+
+/// From the first signal to the exit, at most.
+pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(12);
+
+/// How long clients get to take leave.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Why the server could not start, in one line, and the exit code.
+#[derive(Debug)]
+pub struct Failure {
+    /// For the person at the terminal.
+    pub message: String,
+    /// For scripts; see the wire contract.
+    pub exit_code: u8,
+}
+
+impl Failure {
+    fn new(exit_code: u8, message: impl Into<String>) -> Failure {
+        Failure { message: message.into(), exit_code }
+    }
+}
+
+/// Runs the server until a signal ends it, and returns the exit code.
+///
+/// # Errors
+/// What kept it from starting.
+pub fn serve(config: &Config, signals: &Receiver<()>) -> Result<u8, Failure> {
+    let running = Running::start(config)?;
+    let _ = signals.recv();
+    log::info!("shutting down; once more to stop at once");
+    Ok(running.stop(signals))
+}
+
+struct Running {
+    server: Server,
+    manager: Arc<SessionManager>,
+    supervisor: Supervisor,
+    timer: Timer,
+    timer_thread: JoinHandle<()>,
+    _data: std::fs::File,
+}
+
+impl Running {
+    fn start(config: &Config) -> Result<Running, Failure> {
+        let agent = choose_agent(config)?;
+        let address = SocketAddr::new(config.host, config.port);
+        let listener = TcpListener::bind(address).map_err(|error| cannot_listen(address, &error))?;
+        let address = listener.local_addr().map_err(internal)?;
+        let token = match config.auth {
+            true => {
+                Some(Token::load_or_create(&config.token_file).map_err(|error| Failure::new(2, error.to_string()))?)
+            }
+            false => None,
+        };
+        let data_dir = config.data_dir.display();
+        crate::claude::guardian::make_private_dir(&config.data_dir)
+            .map_err(|error| Failure::new(2, format!("cannot use the data directory {data_dir}: {error}")))?;
+        let data = take_server_lock(&config.data_dir).map_err(|error| match error.kind() {
+            ErrorKind::WouldBlock => Failure::new(5, format!("another server uses the data directory {data_dir}")),
+            _ => Failure::new(2, format!("cannot use the data directory {data_dir}: {error}")),
+        })?;
+        let (timer, timer_thread) = Timer::start().map_err(internal)?;
+        announce(config, &agent);
+        let supervisor = Supervisor::start(supervisor::Options {
+            agent,
+            data_dir: config.data_dir.clone(),
+            own_binary: own_binary()?,
+            stop_grace: config.stop_grace,
+            timer: timer.clone(),
+        })
+        .map_err(internal)?;
+        let auth = Arc::new(AuthGuard::new(token));
+        let manager = Arc::new(manager(config, &supervisor, &timer));
+        let rules = Rules {
+            allow_roots: config.allow_roots.clone(),
+            allow_bypass_permissions: config.allow_bypass_permissions,
+        };
+        let api = Arc::new(Api::new(manager.clone(), auth.clone(), rules));
+        let counter = Arc::new(std::sync::OnceLock::new());
+        let http = http(manager.clone(), auth.clone(), counter.clone());
+        let server = Server::start(listener, options(config), timer.clone(), api, http).map_err(internal)?;
+        let _ = counter.set(Box::new(server.client_count()) as Box<Counter>);
+        log::info!("listening on http://{address}");
+        show_link(config, &auth, address);
+        Ok(Running { server, manager, supervisor, timer, timer_thread, _data: data })
+    }
+
+    /// Stops in the order in which nothing is lost: no new clients, then the sessions, then the clients.
+    fn stop(self, signals: &Receiver<()>) -> u8 {
+        let deadline = Instant::now() + SHUTDOWN_TIMEOUT;
+        self.server.stop_accepting();
+        self.manager.announce_shutdown();
+        self.manager.shut_down();
+        // A second signal must be seen while the first is still at work.
+        let (done, finished) = crossbeam_channel::bounded(1);
+        let supervisor = self.supervisor.clone();
+        let worker = std::thread::Builder::new().name("shutdown".into()).spawn(move || {
+            let _ = done.send(supervisor.shut_down(deadline - Duration::from_secs(6)));
+        });
+        let mut code = 0;
+        if worker.is_ok() {
+            crossbeam_channel::select! {
+                recv(finished) -> clean => if clean != Ok(true) {
+                    log::error!("some processes could not be ended");
+                },
+                recv(signals) -> _ => {
+                    log::warn!("stopping at once");
+                    code = 130;
+                    self.supervisor.kill_all();
+                    let _ = finished.recv_timeout(Duration::from_secs(6));
+                }
+            }
+        }
+        if !self.server.close(Instant::now() + CLOSE_TIMEOUT) {
+            log::debug!("some clients did not take leave in time");
+        }
+        self.timer.stop();
+        let _ = self.timer_thread.join();
+        log::info!("stopped");
+        code
+    }
+}
+
+fn manager(config: &Config, supervisor: &Supervisor, timer: &Timer) -> SessionManager {
+    let shared = config.mode == Mode::Shared;
+    let context = Context {
+        supervisor: supervisor.clone(),
+        timer: timer.clone(),
+        mode: if shared { "shared" } else { "isolated" },
+        log_id: format!("{:016x}", fastrand::u64(..)),
+        start_timeout: config.start_timeout,
+        interrupt_timeout: config.interrupt_timeout,
+        // The shared session's process lives as long as the server.
+        idle_timeout: config.idle_timeout.filter(|_| !shared),
+    };
+    let defaults = Choices {
+        cwd: config.cwd.clone(),
+        model: config.model.clone(),
+        permission_mode: config.permission_mode.clone(),
+        effort: config.effort.clone(),
+        title: None,
+    };
+    SessionManager::new(config.mode, context, defaults, config.max_sessions)
+}
+
+fn options(config: &Config) -> Options {
+    let public = config.public_url.as_ref().map(|url| (url.scheme.clone(), url.host.clone(), url.port));
+    Options {
+        path: "/socket.io/".into(),
+        ping_interval: config.ping_interval,
+        ping_timeout: config.ping_timeout,
+        max_payload: config.max_payload,
+        outbox_bytes_max: config.outbox_bytes_max,
+        max_connections: config.max_connections,
+        policy: HostPolicy::new(config.host, config.allow_hosts.clone(), public, config.cors_origins.clone()),
+    }
+}
+
+fn choose_agent(config: &Config) -> Result<Agent, Failure> {
+    let args = config.agent_args.clone();
+    let found = || find_on_path("claude", std::env::var_os("PATH"));
+    let demo = || -> Result<Agent, Failure> {
+        let state = format!("--state-dir={}", config.data_dir.join("demo").display());
+        Ok(Agent::demo(own_binary()?, state.into(), args.clone()))
+    };
+    match &config.agent {
+        AgentChoice::Demo => demo(),
+        AgentChoice::Auto => found().map_or_else(demo, |program| Ok(Agent::at(program, args.clone()))),
+        AgentChoice::Claude => match found() {
+            Some(program) => Ok(Agent::at(program, args)),
+            None => Err(Failure::new(2, "--agent claude: there is no claude on PATH")),
+        },
+        AgentChoice::Path(path) => match path.canonicalize() {
+            // Canonical, since every session has its own working directory; but executed under the name that was given.
+            Ok(_) if is_executable(path) => {
+                let absolute = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+                Ok(Agent::at(absolute, args))
+            }
+            Ok(_) => Err(Failure::new(2, format!("--agent {}: not an executable file", path.display()))),
+            Err(error) => Err(Failure::new(2, format!("--agent {}: {error}", path.display()))),
+        },
+    }
+}
+
+fn own_binary() -> Result<PathBuf, Failure> {
+    std::env::current_exe().map_err(internal)
+}
+
+fn internal(error: io::Error) -> Failure {
+    Failure::new(1, format!("cannot start: {error}"))
+}
+
+fn cannot_listen(address: SocketAddr, error: &io::Error) -> Failure {
+    let port = address.port();
+    Failure::new(
+        2,
+        match error.kind() {
+            ErrorKind::AddrInUse => format!("port {port} is in use on {}: choose another with --port", address.ip()),
+            _ => format!("cannot listen on {address}: {error}"),
+        },
+    )
+}
+
+fn announce(config: &Config, agent: &Agent) {
+    log::info!(
+        "{} {}, {} mode",
+        env!("CARGO_PKG_NAME"),
+        env!("CARGO_PKG_VERSION"),
+        if config.mode == Mode::Shared { "shared" } else { "isolated" }
+    );
+    for warning in &config.warnings {
+        log::warn!("{warning}");
+    }
+    if agent.is_demo() {
+        let why = if config.agent == AgentChoice::Demo { "as asked" } else { "there is no claude on PATH" };
+        log::warn!("DEMO AGENT ({why}): answers come from a built-in stand-in, not from Claude");
+    } else {
+        log::info!("agent: {}", agent.program.display());
+    }
+    if !config.auth {
+        log::warn!("no token is asked for (--no-auth): every program on this machine can run commands here");
+    }
+}
+
+/// The link for a person at a terminal; otherwise only where the token lies, since logs are kept.
+fn show_link(config: &Config, auth: &AuthGuard, address: SocketAddr) {
+    match auth.token() {
+        Some(token) if io::stdout().is_terminal() => {
+            let _ = writeln!(io::stdout(), "\n  Open {}\n", link(config, token, address));
+        }
+        Some(_) => log::info!("the token is in {}", config.token_file.display()),
+        None => {}
+    }
+}
+
+/// The address of the page with the token in its fragment, which browsers do not send.
+#[must_use]
+pub fn link(config: &Config, token: &Token, address: SocketAddr) -> String {
+    let base = match &config.public_url {
+        Some(url) => url.to_string().trim_end_matches('/').to_owned(),
+        None => format!("http://{}", reachable(address)),
+    };
+    format!("{base}/#token={}", token.reveal())
+}
+
+/// A wildcard address listens everywhere, but names no machine.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip: IpAddr = match address.ip() {
+        ip if !ip.is_unspecified() => ip,
+        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+type Counter = dyn Fn() -> usize + Send + Sync;
+
+/// Plain HTTP: the start page, health, and single events.
+fn http(
+    manager: Arc<SessionManager>,
+    auth: Arc<AuthGuard>,
+    clients: Arc<std::sync::OnceLock<Box<Counter>>>,
+) -> Box<crate::net::HttpHandler> {
+    Box::new(move |head, peer| {
+        if !matches!(head.method, Method::Get | Method::Head) {
+            return Response::error(405).with_header("Allow", "GET, HEAD");
+        }
+        match head.path.as_str() {
+            "/" => Response::html(200, include_str!("web/index.html")).with_header(
+                "Content-Security-Policy",
+                "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+            ),
+            "/health" => {
+                let (agent, version) = manager.agent();
+                let clients = clients.get().map_or(0, |count| count());
+                let health = json!({"status": "ok", "version": env!("CARGO_PKG_VERSION"), "agent": agent,
+                    "agentVersion": version, "sessions": manager.count(), "connections": clients});
+                Response::json(200, health.to_string())
+            }
+            path => match event_path(path) {
+                Some((session, seq)) => match authorize(&auth, head, peer) {
+                    Err(response) => response,
+                    Ok(()) => match manager.get_session(session).and_then(|session| session.event(seq)) {
+                        Some(event) => Response::json(200, &*event),
+                        None => Response::error(404),
+                    },
+                },
+                None => Response::error(404),
+            },
+        }
+    })
+}
+
+/// `/api/sessions/{id}/events/{seq}`.
+fn event_path(path: &str) -> Option<(&str, u64)> {
+    let (session, seq) = path.strip_prefix("/api/sessions/")?.split_once("/events/")?;
+    Some((session, seq.parse().ok()?))
+}
+
+fn authorize(auth: &AuthGuard, head: &Head, peer: SocketAddr) -> Result<(), Response> {
+    match auth.check(peer.ip(), head.bearer(), Instant::now()) {
+        Verdict::Allowed => Ok(()),
+        Verdict::Unauthorized => Err(Response::error(401).with_header("WWW-Authenticate", "Bearer")),
+        Verdict::RateLimited => Err(Response::error(429)),
+    }
+}
+
+/// `healthcheck`: asks the running server whether it is well.
+///
+/// # Errors
+/// One line that says why not.
+pub fn healthcheck(config: &Config) -> Result<String, String> {
+    const TIMEOUT: Duration = Duration::from_secs(5);
+    let address = reachable(SocketAddr::new(config.host, config.port));
+    let ask = || -> io::Result<String> {
+        let mut socket = TcpStream::connect_timeout(&address, TIMEOUT)?;
+        socket.set_read_timeout(Some(TIMEOUT))?;
+        write!(socket, "GET /health HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        socket.take(64 * 1024).read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    let answer = ask().map_err(|error| format!("no server answers on {address}: {error}"))?;
+    match answer.split_once("\r\n\r\n") {
+        Some((head, body)) if head.starts_with("HTTP/1.1 200 ") => Ok(body.to_owned()),
+        _ => Err(format!("{address}: {}", answer.lines().next().unwrap_or("no answer"))),
+    }
+}

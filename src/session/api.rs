@@ -1,0 +1,616 @@
+//! The Socket.IO events of the wire contract, checked and handed to the manager.
+//!
+//! Clients are held to the contract: a missing or wrongly typed field is `bad_request` and named; unknown fields are
+//! ignored, as real clients send them. Everything has an answer: the acknowledgement, or `serverError`.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use super::error::{Code, Error};
+use super::events::{InvalidSession, Summary, json};
+use super::fanout::{Reply, Stream, Viewer};
+use super::log::Range;
+use super::manager::{SessionManager, Wish};
+use super::prompt::{Answer, Ask, Decision};
+use super::session::{After, PAGE_EVENTS_MAX, Session};
+use super::state::Choices;
+use crate::auth::{AuthGuard, Verdict};
+use crate::config::{PERMISSION_MODES, is_effort, is_model, is_permission_mode};
+use crate::net::{App, Client, ConnectError, Event, Handshake};
+
+/// A prompt's own name may be this long.
+const PROMPT_ID_BYTES_MAX: usize = 200;
+
+/// A path given by a client may be this long.
+const PATH_BYTES_MAX: usize = 4096;
+
+/// A title given by a client may be this long.
+const TITLE_CHARS_MAX: usize = 200;
+
+/// Sessions in one page of a list.
+const LIST_MAX: usize = 200;
+
+/// Events that one connection may send in a second; as many may come at once.
+const EVENTS_PER_SECOND: f64 = 50.0;
+
+/// Sessions that one connection watches at the same time.
+const WATCHED_MAX: usize = 100;
+
+/// What clients may choose.
+pub struct Rules {
+    /// Session directories must lie under one of these, canonical paths.
+    pub allow_roots: Vec<PathBuf>,
+    /// Whether a client may switch off the permission questions.
+    pub allow_bypass_permissions: bool,
+}
+
+/// The events of the contract, on top of a manager.
+pub struct Api {
+    manager: Arc<SessionManager>,
+    auth: Arc<AuthGuard>,
+    rules: Rules,
+}
+
+/// What is known of one connected client.
+pub struct ClientState {
+    viewer: Viewer,
+    watched: Vec<Arc<Session>>,
+    budget: Budget,
+}
+
+/// How many more events a client may send now: it fills up with time.
+struct Budget {
+    events: f64,
+    at: Instant,
+}
+
+impl Budget {
+    fn full(now: Instant) -> Budget {
+        Budget { events: EVENTS_PER_SECOND, at: now }
+    }
+
+    fn take(&mut self, now: Instant) -> bool {
+        let earned = now.saturating_duration_since(self.at).as_secs_f64() * EVENTS_PER_SECOND;
+        self.events = (self.events + earned).min(EVENTS_PER_SECOND);
+        self.at = now;
+        let enough = self.events >= 1.0;
+        if enough {
+            self.events -= 1.0;
+        }
+        enough
+    }
+}
+
+impl Api {
+    /// The contract for this manager.
+    #[must_use]
+    pub fn new(manager: Arc<SessionManager>, auth: Arc<AuthGuard>, rules: Rules) -> Api {
+        Api { manager, auth, rules }
+    }
+
+    fn dispatch(&self, client: &mut ClientState, name: &str, data: &Value, reply: Reply) -> Result<(), (Reply, Error)> {
+        // Everything that may fail before something happens is decided first; then `reply` goes where the answer is made.
+        macro_rules! given {
+            ($value:expr) => {
+                match $value {
+                    Ok(value) => value,
+                    Err(error) => return Err((reply, error)),
+                }
+            };
+        }
+        let fields = given!(Fields::of(data));
+        match name {
+            "askClaudeCode" => {
+                let id = given!(fields.text("sessionId"));
+                let ask = given!(fields.ask());
+                let Some(session) = self.manager.get_session(id) else {
+                    if client.viewer.stream == Stream::Text {
+                        let answer = InvalidSession { session_id: id, error: "Invalid session ID", done: true };
+                        client.viewer.emit("claudeResponse", &answer);
+                    }
+                    return Err((reply, Error::invalid_session()));
+                };
+                given!(client.watch(&session));
+                session.attach(&client.viewer);
+                log::debug!("session {id}: asked {:?}", ask.text);
+                session.ask(ask, reply);
+            }
+            "createSession" => {
+                let choices = given!(self.choices(&fields));
+                let session = given!(client.may_watch_more().and_then(|()| self.manager.create_session(choices)));
+                given!(client.watch(&session));
+                session.attach(&client.viewer);
+                reply.ok(&Created { ok: true, session: session.summary() });
+            }
+            "resumeSession" => {
+                let id = given!(fields.text("sessionId"));
+                let after = given!(fields.after());
+                let leave_others = given!(fields.flag("leaveOthers"));
+                if leave_others {
+                    client.leave_all(&self.manager, Some(id));
+                }
+                given!(client.may_watch_more());
+                let viewer = client.viewer.clone();
+                if let Some(session) = self.manager.resume_session(id, viewer, after.as_ref(), reply) {
+                    client.watched_now(session);
+                }
+            }
+            "getSession" => {
+                let session = given!(self.session(&fields));
+                session.details(reply);
+            }
+            "listSessions" => {
+                let listed = given!(self.list(&fields));
+                reply.ok(&listed);
+            }
+            "getHistory" => {
+                let session = given!(self.session(&fields));
+                let range = given!(fields.range());
+                let limit = given!(fields.number("limit")).unwrap_or(PAGE_EVENTS_MAX as u64);
+                session.history(range, usize::try_from(limit).unwrap_or(PAGE_EVENTS_MAX), reply);
+            }
+            "interruptClaude" => {
+                let session = given!(self.session(&fields));
+                let prompt_id = given!(fields.optional_text("promptId"));
+                let clear_queue = given!(fields.flag("clearQueue"));
+                session.interrupt(prompt_id, clear_queue, reply);
+            }
+            "cancelPrompt" => {
+                let session = given!(self.session(&fields));
+                let prompt_id = given!(fields.text("promptId"));
+                session.cancel(prompt_id, reply);
+            }
+            "answerPermission" => {
+                let session = given!(self.session(&fields));
+                let answer = given!(self.answer(&fields, client));
+                session.answer(&answer, reply);
+            }
+            "closeSession" => {
+                let id = given!(fields.text("sessionId"));
+                self.manager.close_session(id, reply);
+            }
+            "setModel" | "setPermissionMode" | "setEffort" | "renameSession" | "forkSession" | "deleteSession"
+            | "listDirectories" | "fileSuggestions" | "getContextUsage" | "rewindFiles" | "stopTask" => {
+                return Err((reply, Error::new(Code::NotSupported, format!("{name} is not served yet"))));
+            }
+            _ => {
+                let name: String = name.chars().take(100).collect();
+                return Err((reply, Error::new(Code::UnknownEvent, format!("there is no event {name}"))));
+            }
+        }
+        Ok(())
+    }
+
+    fn session(&self, fields: &Fields<'_>) -> Result<Arc<Session>, Error> {
+        self.manager.get_session(fields.text("sessionId")?).ok_or_else(Error::invalid_session)
+    }
+
+    fn list(&self, fields: &Fields<'_>) -> Result<Listed, Error> {
+        let query = fields.optional_text("query")?.map(str::to_lowercase);
+        let limit = fields.number("limit")?.unwrap_or(LIST_MAX as u64).clamp(1, LIST_MAX as u64);
+        let cursor = fields.optional_text("cursor")?;
+        let mut sessions = self.manager.list_sessions();
+        if let Some(query) = query {
+            let matches = |summary: &Summary| {
+                summary.title.as_ref().is_some_and(|title| title.to_lowercase().contains(&query))
+                    || summary.cwd.to_lowercase().contains(&query)
+            };
+            sessions.retain(matches);
+        }
+        if let Some(cursor) = cursor {
+            // The cursor names the last session of the page before: `LAST_ACTIVITY:ID`.
+            let parsed = cursor.split_once(':').and_then(|(time, id)| Some((time.parse::<u64>().ok()?, id)));
+            let (time, id) = parsed.ok_or_else(|| Error::field("cursor", "is not one that listSessions gave"))?;
+            sessions.retain(|summary| (summary.last_activity, summary.session_id.as_str()) < (time, id));
+        }
+        let limit = usize::try_from(limit).unwrap_or(LIST_MAX);
+        let more = sessions.len() > limit;
+        sessions.truncate(limit);
+        let last = sessions.last().filter(|_| more);
+        let cursor = last.map(|summary| format!("{}:{}", summary.last_activity, summary.session_id));
+        Ok(Listed { ok: true, sessions, cursor })
+    }
+
+    fn choices(&self, fields: &Fields<'_>) -> Result<Choices, Error> {
+        let defaults = self.manager.defaults();
+        let chosen = |name: &str, fits: &dyn Fn(&str) -> bool, default: &Option<String>| match fields
+            .optional_text(name)?
+        {
+            Some(text) if fits(text) => Ok(Some(text.to_owned())),
+            Some(_) => Err(Error::new(Code::ForbiddenOption, format!("{name} has no such value")).with("field", name)),
+            None => Ok(default.clone()),
+        };
+        let permission_mode = chosen("permissionMode", &is_permission_mode, &defaults.permission_mode)
+            .map_err(|error| error.with("allowed", PERMISSION_MODES.to_vec()))?;
+        if permission_mode.as_deref() == Some("bypassPermissions") && !self.rules.allow_bypass_permissions {
+            let message = "the server was started without --allow-bypass-permissions";
+            return Err(Error::new(Code::ForbiddenOption, message).with("field", "permissionMode"));
+        }
+        let title = fields.optional_text("title")?.map(|title| super::state::shortened(title, TITLE_CHARS_MAX));
+        Ok(Choices {
+            cwd: match fields.optional_text("cwd")? {
+                Some(path) => self.directory(path)?,
+                None => defaults.cwd.clone(),
+            },
+            model: chosen("model", &is_model, &defaults.model)?,
+            permission_mode,
+            effort: chosen("effort", &is_effort, &defaults.effort)?,
+            title: title.filter(|title| !title.is_empty()),
+        })
+    }
+
+    /// The canonical path of a directory under an allowed root. Every refusal reads the same, so that nobody can find
+    /// out what there is elsewhere.
+    fn directory(&self, path: &str) -> Result<PathBuf, Error> {
+        let refused = || Error::new(Code::BadCwd, "cwd is not a directory under an allowed root");
+        if path.len() > PATH_BYTES_MAX || path.contains('\0') || !Path::new(path).is_absolute() {
+            return Err(refused());
+        }
+        let canonical = Path::new(path).canonicalize().map_err(|_| refused())?;
+        let allowed = self.rules.allow_roots.iter().any(|root| canonical.starts_with(root));
+        if allowed && canonical.is_dir() { Ok(canonical) } else { Err(refused()) }
+    }
+
+    fn answer(&self, fields: &Fields<'_>, client: &ClientState) -> Result<Answer, Error> {
+        let request_id = fields.text("requestId")?.to_owned();
+        let decision = match fields.text("behavior")? {
+            "allow" => Decision::Allow {
+                updated_input: fields.raw("updatedInput", Value::is_object, "is not an object")?,
+                updated_permissions: fields.raw("updatedPermissions", Value::is_array, "is not an array")?,
+            },
+            "deny" => Decision::Deny {
+                message: fields.optional_text("message")?.unwrap_or("The user does not want this.").to_owned(),
+                interrupt: fields.flag("interrupt")?,
+            },
+            _ => return Err(Error::field("behavior", "is neither allow nor deny")),
+        };
+        Ok(Answer { request_id, decision, by: client.viewer.name() })
+    }
+}
+
+impl App for Api {
+    type Client = ClientState;
+
+    fn authorize(&self, handshake: &Handshake, auth: &Map<String, Value>) -> Result<(), ConnectError> {
+        let token = match auth.get("token") {
+            Some(Value::String(token)) => Some(token.as_str()),
+            Some(_) => None,
+            None => handshake.bearer.as_deref(),
+        };
+        let address: IpAddr = handshake.peer.ip();
+        match self.auth.check(address, token, Instant::now()) {
+            Verdict::Allowed => {}
+            Verdict::Unauthorized => {
+                log::warn!("{}: a client without the right token was refused", handshake.peer);
+                return Err(refused(&Error::new(Code::Unauthorized, "unauthorized")));
+            }
+            Verdict::RateLimited => return Err(refused(&Error::new(Code::RateLimited, "rate_limited"))),
+        }
+        Wanted::of(auth).map(drop).map_err(|error| refused(&error))
+    }
+
+    fn connected(
+        &self,
+        client: Client,
+        auth: &Map<String, Value>,
+        accept: &dyn Fn(),
+    ) -> Result<ClientState, ConnectError> {
+        let wanted = Wanted::of(auth).map_err(|error| refused(&error))?;
+        let viewer = Viewer { key: client.key, sink: client.sink, stream: wanted.stream };
+        let registered = self.manager.register_session(viewer.clone(), wanted.wish, accept);
+        let session = registered.map_err(|error| refused(&error))?;
+        Ok(ClientState { viewer, watched: vec![session], budget: Budget::full(Instant::now()) })
+    }
+
+    fn event(&self, client: &mut ClientState, event: Event) {
+        let reply = Reply::new(client.viewer.sink.clone(), event.ack, &event.name);
+        if !client.budget.take(Instant::now()) {
+            let message = format!("more than {EVENTS_PER_SECOND} events in a second");
+            return reply.fail(&Error::new(Code::RateLimited, message));
+        }
+        let none = Value::Null;
+        let data = event.args.first().unwrap_or(&none);
+        if let Err((reply, error)) = self.dispatch(client, &event.name, data, reply) {
+            log::debug!("{} refused: {}", event.name, error.message);
+            reply.fail(&error);
+        }
+    }
+
+    fn disconnected(&self, mut client: ClientState) {
+        client.leave_all(&self.manager, None);
+    }
+}
+
+impl ClientState {
+    fn may_watch_more(&self) -> Result<(), Error> {
+        if self.watched.len() < WATCHED_MAX {
+            return Ok(());
+        }
+        let message = format!("a connection watches at most {WATCHED_MAX} sessions: leave some with leaveOthers");
+        Err(Error::new(Code::RateLimited, message))
+    }
+
+    fn watch(&mut self, session: &Arc<Session>) -> Result<(), Error> {
+        if self.watched.iter().all(|watched| watched.id != session.id) {
+            self.may_watch_more()?;
+        }
+        self.watched_now(session.clone());
+        Ok(())
+    }
+
+    fn watched_now(&mut self, session: Arc<Session>) {
+        if self.watched.iter().all(|watched| watched.id != session.id) {
+            self.watched.push(session);
+        }
+    }
+
+    fn leave_all(&mut self, manager: &SessionManager, but: Option<&str>) {
+        let (stay, leave) = self.watched.drain(..).partition(|session| but == Some(&*session.id));
+        self.watched = stay;
+        for session in leave {
+            let session: Arc<Session> = session;
+            manager.leave(&session, self.viewer.key);
+        }
+    }
+}
+
+impl Viewer {
+    /// How other viewers see this one.
+    fn name(&self) -> String {
+        format!("client-{}", self.key)
+    }
+}
+
+fn refused(error: &Error) -> ConnectError {
+    let mut data = error.details.clone();
+    data.insert("code".into(), error.code.name().into());
+    ConnectError { message: error.message.clone(), data: Value::Object(data) }
+}
+
+/// What CONNECT asks for.
+struct Wanted {
+    stream: Stream,
+    wish: Wish,
+}
+
+impl Wanted {
+    fn of(auth: &Map<String, Value>) -> Result<Wanted, Error> {
+        let fields = Fields { fields: Some(auth) };
+        let stream = match fields.optional_text("stream")? {
+            None | Some("text") => Stream::Text,
+            Some("events") => Stream::Events,
+            Some(_) => return Err(Error::field("stream", "is neither text nor events")),
+        };
+        let session_id = fields.optional_text("sessionId")?.map(str::to_owned);
+        Ok(Wanted { stream, wish: Wish { session_id, after: fields.after()? } })
+    }
+}
+
+#[derive(Serialize)]
+struct Created {
+    ok: bool,
+    session: Summary,
+}
+
+#[derive(Serialize)]
+struct Listed {
+    ok: bool,
+    sessions: Vec<Summary>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cursor: Option<String>,
+}
+
+/// The data of an event, with typed look-ups that name the field they fail on. `null` is as good as absent.
+struct Fields<'a> {
+    fields: Option<&'a Map<String, Value>>,
+}
+
+impl<'a> Fields<'a> {
+    fn of(data: &'a Value) -> Result<Fields<'a>, Error> {
+        match data {
+            Value::Object(fields) => Ok(Fields { fields: Some(fields) }),
+            // `listSessions` and `createSession` need no data at all.
+            Value::Null => Ok(Fields { fields: None }),
+            _ => Err(Error::field("data", "is not an object")),
+        }
+    }
+
+    fn get(&self, name: &str) -> Option<&'a Value> {
+        self.fields?.get(name).filter(|value| !value.is_null())
+    }
+
+    fn optional_text(&self, name: &str) -> Result<Option<&'a str>, Error> {
+        match self.get(name) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(_) => Err(Error::field(name, "is not a string")),
+        }
+    }
+
+    fn text(&self, name: &str) -> Result<&'a str, Error> {
+        self.optional_text(name)?.ok_or_else(|| Error::field(name, "is missing"))
+    }
+
+    fn flag(&self, name: &str) -> Result<bool, Error> {
+        match self.get(name) {
+            None => Ok(false),
+            Some(Value::Bool(flag)) => Ok(*flag),
+            Some(_) => Err(Error::field(name, "is neither true nor false")),
+        }
+    }
+
+    fn number(&self, name: &str) -> Result<Option<u64>, Error> {
+        match self.get(name) {
+            None => Ok(None),
+            Some(value) => {
+                value.as_u64().map(Some).ok_or_else(|| Error::field(name, "is not a whole number from 0 up"))
+            }
+        }
+    }
+
+    fn raw(&self, name: &str, fits: fn(&Value) -> bool, problem: &str) -> Result<Option<Box<RawValue>>, Error> {
+        match self.get(name) {
+            None => Ok(None),
+            Some(value) if fits(value) => Ok(RawValue::from_string(value.to_string()).ok()),
+            Some(_) => Err(Error::field(name, problem)),
+        }
+    }
+
+    fn after(&self) -> Result<Option<After>, Error> {
+        let log_id = self.optional_text("logId")?.map(str::to_owned);
+        Ok(self.number("afterSeq")?.map(|seq| After { seq, log_id }))
+    }
+
+    fn range(&self) -> Result<Range, Error> {
+        match (self.number("beforeSeq")?, self.number("afterSeq")?) {
+            (None, None) => Ok(Range::Newest),
+            (Some(seq), None) => Ok(Range::Before(seq)),
+            (None, Some(seq)) => Ok(Range::After(seq)),
+            (Some(_), Some(_)) => Err(Error::field("beforeSeq", "and afterSeq exclude each other")),
+        }
+    }
+
+    fn ask(&self) -> Result<Ask, Error> {
+        let text = self.text("prompt")?;
+        if text.trim().is_empty() {
+            return Err(Error::field("prompt", "is empty"));
+        }
+        if text.contains('\0') {
+            return Err(Error::field("prompt", "contains a NUL character"));
+        }
+        let prompt_id = match self.optional_text("promptId")? {
+            None => format!("prompt_{:016x}", fastrand::u64(..)),
+            Some("") => return Err(Error::field("promptId", "is empty")),
+            Some(id) if id.len() > PROMPT_ID_BYTES_MAX => return Err(Error::field("promptId", "is too long")),
+            Some(id) => id.to_owned(),
+        };
+        if let Some(attachments) = self.get("attachments")
+            && attachments.as_array().is_none_or(|list| !list.is_empty())
+        {
+            return Err(Error::new(Code::NotSupported, "attachments are not served yet").with("field", "attachments"));
+        }
+        let full_text = match self.get("context") {
+            None => text.to_owned(),
+            Some(Value::Object(context)) => with_context(text, context)?,
+            Some(_) => return Err(Error::field("context", "is not an object")),
+        };
+        Ok(Ask { prompt_id, text: text.to_owned(), full_text })
+    }
+}
+
+/// The prompt with what the client has open around it, in this fixed form:
+///
+/// ```text
+/// THE PROMPT
+///
+/// <document>
+/// documentContent
+/// </document>
+///
+/// <selection start="START" end="END">
+/// selectedText.text
+/// </selection>
+///
+/// <context>
+/// {"other":"keys","as":"JSON"}
+/// </context>
+/// ```
+///
+/// Each part is there only where the context has it.
+fn with_context(prompt: &str, context: &Map<String, Value>) -> Result<String, Error> {
+    let mut text = prompt.to_owned();
+    let mut others = Map::new();
+    let present = |name: &str| context.get(name).filter(|value| !value.is_null());
+    if let Some(document) = present("documentContent") {
+        let document = document.as_str().ok_or_else(|| Error::field("context.documentContent", "is not a string"))?;
+        text += &format!("\n\n<document>\n{document}\n</document>");
+    }
+    if let Some(selected) = present("selectedText") {
+        let field = |name: &str| selected.get(name).filter(|value| !value.is_null());
+        let number = |name: &str| match field(name) {
+            None => Ok(String::new()),
+            Some(value) if value.is_u64() => Ok(format!(" {name}=\"{value}\"")),
+            Some(_) => Err(Error::field(&format!("context.selectedText.{name}"), "is not a whole number from 0 up")),
+        };
+        let (start, end) = (number("start")?, number("end")?);
+        let selection = field("text").and_then(Value::as_str);
+        let selection = selection.ok_or_else(|| Error::field("context.selectedText.text", "is not a string"))?;
+        text += &format!("\n\n<selection{start}{end}>\n{selection}\n</selection>");
+    }
+    for (name, value) in context {
+        if !matches!(name.as_str(), "documentContent" | "selectedText") {
+            others.insert(name.clone(), value.clone());
+        }
+    }
+    if !others.is_empty() {
+        text += &format!("\n\n<context>\n{}\n</context>", json(&others));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_context_has_a_fixed_form() {
+        let cases = [
+            (json!({}), Ok("p")),
+            (json!({"documentContent": "d"}), Ok("p\n\n<document>\nd\n</document>")),
+            (
+                json!({"selectedText": {"text": "s", "start": 1, "end": 2}, "z": 1, "documentContent": null}),
+                Ok("p\n\n<selection start=\"1\" end=\"2\">\ns\n</selection>\n\n<context>\n{\"z\":1}\n</context>"),
+            ),
+            (json!({"selectedText": {"text": "s"}}), Ok("p\n\n<selection>\ns\n</selection>")),
+            (json!({"documentContent": 7}), Err("context.documentContent")),
+            (json!({"selectedText": "s"}), Err("context.selectedText.text")),
+            (json!({"selectedText": {"text": "s", "start": "1"}}), Err("context.selectedText.start")),
+        ];
+        for (context, expected) in cases {
+            let got = with_context("p", context.as_object().expect("an object"));
+            let shown = got.as_deref().map_err(|error| error.details["field"].as_str().expect("named"));
+            assert_eq!(shown, expected, "{context}");
+        }
+    }
+
+    #[test]
+    fn a_flood_of_events_is_stopped_and_forgiven() {
+        let start = Instant::now();
+        let mut budget = Budget::full(start);
+        let mut taken = |ms: u64, tries: usize| {
+            let now = start + std::time::Duration::from_millis(ms);
+            (0..tries).filter(|_| budget.take(now)).count()
+        };
+        assert_eq!([taken(0, 60), taken(100, 60), taken(100, 60), taken(60_000, 60)], [50, 5, 0, 50]);
+    }
+
+    #[test]
+    fn a_wrong_field_is_named() {
+        let ask = |data: Value| Fields::of(&data).and_then(|fields| fields.ask()).map(|ask| ask.text);
+        let cases = [
+            (json!({"prompt": "p", "unknown": [1]}), Ok("p")),
+            (json!({"prompt": "--help", "context": null, "attachments": []}), Ok("--help")),
+            (json!({}), Err("prompt")),
+            (json!(null), Err("prompt")),
+            (json!([1]), Err("data")),
+            (json!({"prompt": " \n"}), Err("prompt")),
+            (json!({"prompt": "a\0b"}), Err("prompt")),
+            (json!({"prompt": {"text": "p"}}), Err("prompt")),
+            (json!({"prompt": "p", "promptId": 7}), Err("promptId")),
+            (json!({"prompt": "p", "promptId": "x".repeat(201)}), Err("promptId")),
+            (json!({"prompt": "p", "context": []}), Err("context")),
+        ];
+        for (data, expected) in cases {
+            let got = ask(data.clone());
+            let shown = got.as_deref().map_err(|error| error.details["field"].as_str().expect("named"));
+            assert_eq!(shown, expected, "{data}");
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! The sessions: conversations with one Claude process behind each, watched and steered by any number of viewers.
+//!
+//! ```text
+//!  net ──▶ api ──▶ manager ──▶ session ──▶ life (start, stop, exit)   ──▶ claude
+//!                                 │        turn (what Claude's lines mean) ◀── claude
+//!                                 ▼
+//!                    log (gives every event its number) ──▶ fanout (encodes once, pushes to every viewer)
+//! ```
+//!
+//! A session is one mutex around its [`state::State`]. Whatever happens to it, from a client or from Claude, happens under
+//! that lock: it is numbered, appended to the log and pushed to every viewer's outbox, which never blocks. So the order
+//! on every wire is the order of `seq`.
+
+pub mod api;
+pub mod error;
+pub mod events;
+pub mod fanout;
+mod life;
+pub mod log;
+pub mod manager;
+pub mod prompt;
+#[expect(
+    clippy::module_inception,
+    reason = "the folder holds all that sessions are made of, the file the session itself"
+)]
+pub mod session;
+pub mod state;
+mod turn;

@@ -1,0 +1,395 @@
+//! What a session is, under its lock.
+//!
+//! ```text
+//!  stopped ──prompt──▶ starting ──initialize answered──▶ idle ──prompt written, or a turn begins──▶ busy ◀──▶ waiting
+//!     ▲  ▲                │ exit                          ▲ │                                        │ │
+//!     │  └── failed ◀─────┴──────────────crash────────────┼─┼────────────────────────────────────────┘ │
+//!     │         ▲                                         └─┼─────────────────── result ◀──────────────┘
+//!     └──────── stopping ◀─── close, hibernation, a process that does not answer ─┘
+//! ```
+//!
+//! `waiting` is `busy` with an open question. Prompts that come while the session is `stopping` wait; the next process
+//! starts only when the last one is reaped and swept: never two on one conversation.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::value::RawValue;
+
+use super::events::{EVENT_BYTES_MAX, Failure, Notice, Queued, Summary, json, now_ms};
+use super::fanout::{Audience, Batch, Reply, Viewer};
+use super::log::Log;
+use crate::claude::process::Process;
+use crate::claude::supervisor::Supervisor;
+use crate::timer::Timer;
+
+/// Prompts that may wait in one session.
+pub const QUEUE_PROMPTS_MAX: usize = 100;
+
+/// Prompts whose `promptId` is remembered, so that asking again does not ask twice.
+pub const PROMPT_IDS_MAX: usize = 1000;
+
+/// Answered questions that are remembered, so that a late answer is told who was first.
+pub const RESOLVED_MAX: usize = 256;
+
+/// The running answer's text that is kept for `fullResponse` and `soFar`; beyond it only the chunks have it. Control
+/// characters take six bytes in JSON, other text one or two: so even a `claudeResponse` of them stays within bounds.
+pub const TURN_TEXT_BYTES_MAX: usize = EVENT_BYTES_MAX - 50_000;
+
+/// What all sessions share.
+pub struct Context {
+    /// Starts the processes.
+    pub supervisor: Supervisor,
+    /// Where deadlines go.
+    pub timer: Timer,
+    /// `shared` or `isolated`, for the summary.
+    pub mode: &'static str,
+    /// Names the incarnation of the numbering.
+    pub log_id: String,
+    /// How long a process may take to answer `initialize`.
+    pub start_timeout: Duration,
+    /// How long Claude may take to answer an interrupt.
+    pub interrupt_timeout: Duration,
+    /// After this long without viewers and work the process stops.
+    pub idle_timeout: Option<Duration>,
+}
+
+/// What a client may choose for a new session.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Choices {
+    /// Where Claude works: canonical, under an allowed root.
+    pub cwd: PathBuf,
+    /// Claude's own where absent.
+    pub model: Option<String>,
+    /// Claude's own where absent.
+    pub permission_mode: Option<String>,
+    /// Claude's own where absent.
+    pub effort: Option<String>,
+    /// Made from the first prompt where absent.
+    pub title: Option<String>,
+}
+
+/// Where the process is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    Stopped,
+    Starting,
+    Idle,
+    Busy,
+    Stopping,
+    Failed,
+}
+
+/// Claude's own side of the conversation.
+pub(super) struct Conversation {
+    /// Claude's name for it; follows what Claude reports (`/clear` begins another).
+    pub uuid: String,
+    /// Whether `--resume` is right: a turn of this uuid was seen.
+    pub has_turns: bool,
+    /// The other way was tried already for this start.
+    pub tried_other: bool,
+}
+
+/// A prompt that was accepted.
+#[derive(Debug, Clone)]
+pub(super) struct Prompt {
+    /// The client's name for it.
+    pub id: String,
+    /// What the user typed: what viewers see.
+    pub text: String,
+    /// What Claude gets: the text with its context.
+    pub full_text: String,
+}
+
+/// The prompt that is with Claude, or is next.
+pub(super) struct Running {
+    pub prompt: Prompt,
+    /// Its name towards Claude.
+    pub uuid: String,
+    /// It was handed to the process.
+    pub written: bool,
+    /// Claude has said that it has begun (2.1.330), or has echoed it.
+    pub begun: bool,
+    /// Somebody asked to stop it.
+    pub interrupted: bool,
+}
+
+/// What Claude is doing right now.
+pub(super) struct Turn {
+    /// The prompt it answers; none if Claude began it itself.
+    pub prompt_id: Option<String>,
+    /// The answer's text so far.
+    pub text: String,
+    /// There was more text than is kept.
+    pub text_lost: bool,
+    /// The message that comes in pieces just now.
+    pub message_id: Option<String>,
+    /// Some of its text has come, so its finished block is not sent again.
+    pub streamed: bool,
+}
+
+/// An open permission question.
+pub(super) struct Question {
+    pub request_id: String,
+    pub input: Box<RawValue>,
+    /// Its number in the log.
+    pub seq: u64,
+}
+
+/// How a question ended.
+pub(super) struct Resolved {
+    pub request_id: String,
+    pub behavior: &'static str,
+    pub by: String,
+}
+
+/// An interrupt that Claude has not answered yet.
+pub(super) struct Interrupt {
+    pub request_id: String,
+    pub until: Instant,
+    pub replies: Vec<Reply>,
+}
+
+/// Everything about one session; see the module.
+pub struct State {
+    pub(super) id: Arc<str>,
+    pub(super) created_at: u64,
+    pub(super) last_activity: u64,
+    pub(super) choices: Choices,
+    pub(super) conversation: Conversation,
+    pub(super) phase: Phase,
+    /// Nothing was ever asked: it is gone with its last viewer.
+    pub(super) reserved: bool,
+    /// Closed by a client: prompts are refused until it is resumed.
+    pub(super) ended: bool,
+    pub(super) log: Log,
+    pub(super) viewers: Vec<Viewer>,
+    pub(super) queue: VecDeque<Prompt>,
+    pub(super) running: Option<Running>,
+    pub(super) turn: Option<Turn>,
+    pub(super) questions: Vec<Question>,
+    pub(super) resolved: VecDeque<Resolved>,
+    pub(super) prompt_ids: VecDeque<(String, String)>,
+    pub(super) process: Option<Arc<Process>>,
+    /// Counts the starts: what an older process still says is told apart.
+    pub(super) launch: u64,
+    pub(super) start_until: Option<Instant>,
+    pub(super) interrupt: Option<Interrupt>,
+    /// `closeSession` and `deleteSession` are answered when the process is gone.
+    pub(super) on_stopped: Vec<Reply>,
+    pub(super) failure: Option<Failure>,
+    /// Crashes since the last turn that ended well.
+    pub(super) crashes: u32,
+    pub(super) retry_at: Option<Instant>,
+    pub(super) background_tasks: usize,
+    pub(super) idle_since: Instant,
+    pub(super) agent_version: Option<String>,
+    /// From `initialize`: JSON arrays.
+    pub(super) commands: Option<Box<RawValue>>,
+    pub(super) models: Option<Box<RawValue>>,
+    /// This process tells when it begins a prompt (2.1.330).
+    pub(super) tells_lifecycle: bool,
+    /// This process tells, or echoes, which prompt it answers: a result without that is of a turn of its own.
+    pub(super) names_prompts: bool,
+    /// What Claude says it uses, where that is not what was chosen (an alias, a default).
+    pub(super) model_in_use: Option<String>,
+    pub(super) permission_mode_in_use: Option<String>,
+    /// Why the process is being stopped, if that is a failure.
+    pub(super) stop_reason: Option<String>,
+    /// Reused for the numbers in front of each delta.
+    pub(super) scratch: String,
+    pub(super) turns: u64,
+    pub(super) cost_usd: f64,
+    /// Dollars of earlier processes: each counts from zero.
+    pub(super) cost_before: f64,
+    pub(super) bad_lines: u64,
+    pub(super) control_requests: u64,
+    pub(super) shutting_down: bool,
+    /// The summary has changed since it was last sent.
+    pub(super) changed: bool,
+}
+
+impl State {
+    pub(super) fn new(id: Arc<str>, choices: Choices, reserved: bool) -> State {
+        let now = now_ms();
+        State {
+            id,
+            created_at: now,
+            last_activity: now,
+            choices,
+            conversation: Conversation { uuid: uuid_v4(), has_turns: false, tried_other: false },
+            phase: Phase::Stopped,
+            reserved,
+            ended: false,
+            log: Log::default(),
+            viewers: Vec::new(),
+            queue: VecDeque::new(),
+            running: None,
+            turn: None,
+            questions: Vec::new(),
+            resolved: VecDeque::new(),
+            prompt_ids: VecDeque::new(),
+            process: None,
+            launch: 0,
+            start_until: None,
+            interrupt: None,
+            on_stopped: Vec::new(),
+            failure: None,
+            crashes: 0,
+            retry_at: None,
+            background_tasks: 0,
+            idle_since: Instant::now(),
+            agent_version: None,
+            commands: None,
+            models: None,
+            tells_lifecycle: false,
+            names_prompts: false,
+            model_in_use: None,
+            permission_mode_in_use: None,
+            stop_reason: None,
+            scratch: String::new(),
+            turns: 0,
+            cost_usd: 0.0,
+            cost_before: 0.0,
+            bad_lines: 0,
+            control_requests: 0,
+            shutting_down: false,
+            changed: false,
+        }
+    }
+
+    /// The state's name on the wire.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self.phase {
+            Phase::Stopped => "stopped",
+            Phase::Starting => "starting",
+            Phase::Idle => "idle",
+            Phase::Busy if self.questions.is_empty() => "busy",
+            Phase::Busy => "waiting",
+            Phase::Stopping => "stopping",
+            Phase::Failed => "failed",
+        }
+    }
+
+    /// What lists show.
+    #[must_use]
+    pub fn summary(&self, context: &Context) -> Summary {
+        let queued = |prompt: &Prompt| Queued { prompt_id: prompt.id.clone(), text: shortened(&prompt.text, 200) };
+        Summary {
+            session_id: self.id.to_string(),
+            title: self.choices.title.clone(),
+            state: self.name(),
+            source: "here",
+            agent: context.supervisor.agent().name.clone(),
+            agent_version: self.agent_version.clone(),
+            mode: context.mode,
+            cwd: self.choices.cwd.to_string_lossy().into_owned(),
+            model: self.model_in_use.clone().or_else(|| self.choices.model.clone()),
+            permission_mode: self.permission_mode_in_use.clone().or_else(|| self.choices.permission_mode.clone()),
+            effort: self.choices.effort.clone(),
+            created_at: self.created_at,
+            last_activity: self.last_activity,
+            viewers: self.viewers.len(),
+            running: self.running.as_ref().map(|running| running.prompt.id.clone()),
+            queue: self.queue.iter().map(queued).collect(),
+            open_questions: self.questions.len(),
+            turns: self.turns,
+            cost_usd: self.cost_usd,
+            failure: self.failure.clone(),
+        }
+    }
+
+    /// Numbers an event, stores it and adds it to the batch.
+    ///
+    /// `data` makes its JSON from its number. Where that is too large for the wire, viewers get `essentials` (JSON
+    /// members, such as `"requestId":"r"`) and the size, and the whole of it stays in the log.
+    pub(super) fn record(
+        &mut self,
+        batch: &mut Batch,
+        audience: Audience,
+        name: &'static str,
+        essentials: &str,
+        data: impl FnOnce(u64) -> String,
+    ) {
+        let seq = self.log.next_seq();
+        let whole = data(seq);
+        let (data, whole): (Arc<str>, _) = if whole.len() > EVENT_BYTES_MAX {
+            let (id, comma) = (json(&&*self.id), if essentials.is_empty() { "" } else { "," });
+            let bytes = whole.len();
+            let data =
+                format!(r#"{{"sessionId":{id},"seq":{seq}{comma}{essentials},"truncated":true,"bytes":{bytes}}}"#);
+            (data.into(), Some(whole.into()))
+        } else {
+            (whole.into(), None)
+        };
+        batch.event(audience, name, &[&data]);
+        self.log.append(now_ms(), name, data, whole);
+    }
+
+    pub(super) fn notice(&mut self, batch: &mut Batch, level: &'static str, code: &'static str, text: &str) {
+        let id = self.id.clone();
+        let prompt_id = self.running.as_ref().map(|running| running.prompt.id.clone());
+        let prompt_id = prompt_id.as_deref();
+        self.record(batch, Audience::All, "notice", "", |seq| {
+            json(&Notice { session_id: &id, seq, level, code, text, prompt_id })
+        });
+    }
+
+    /// Whether there is nothing to be done, nor to be waited for.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.running.is_none()
+            && self.turn.is_none()
+            && self.queue.is_empty()
+            && self.questions.is_empty()
+            && self.interrupt.is_none()
+            && self.background_tasks == 0
+    }
+
+    pub(super) fn next_control_id(&mut self) -> String {
+        self.control_requests += 1;
+        format!("csm-{}-{}", self.launch, self.control_requests)
+    }
+}
+
+/// The first `chars` characters, on one line.
+pub(super) fn shortened(text: &str, chars: usize) -> String {
+    let mut words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if let Some((at, _)) = words.char_indices().nth(chars) {
+        words.truncate(at);
+        words.push('…');
+    }
+    words
+}
+
+/// A random uuid of version 4.
+pub(super) fn uuid_v4() -> String {
+    let bits = (fastrand::u128(..) & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
+    let hex = format!("{bits:032x}");
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uuids_are_of_version_4() {
+        for _ in 0..1000 {
+            let uuid = uuid_v4();
+            assert_eq!(uuid.len(), 36);
+            assert_eq!(&uuid[14..15], "4", "{uuid}");
+            assert!("89ab".contains(&uuid[19..20]), "{uuid}");
+        }
+    }
+
+    #[test]
+    fn titles_are_one_short_line() {
+        let cases = [("", 5, ""), (" a\n b\t", 5, "a b"), ("äöüäöü", 5, "äöüäö…"), ("12345", 5, "12345")];
+        for (text, chars, expected) in cases {
+            assert_eq!(shortened(text, chars), expected);
+        }
+    }
+}

@@ -1,0 +1,371 @@
+//! What Claude's lines mean for the session.
+//!
+//! A turn begins with `system`/`init`, whoever caused it (a prompt, or Claude's own background work), and ends with its
+//! `result`. Which of the two it was is told by the prompt's uuid: 2.1.330 announces it before the turn and repeats it in
+//! the result; 2.1.197 echoes it somewhere in the turn; a stand-in may do neither, and then every turn is taken for the
+//! prompt's.
+
+use std::fmt::Write;
+
+use super::events::{EVENT_BYTES_MAX, PermissionRequest, StreamChunk, StreamMark, json};
+use super::fanout::{Audience, Batch, Stream};
+use super::session::Session;
+use super::state::{Phase, Question, State, TURN_TEXT_BYTES_MAX, Turn};
+use crate::proto::claude::{self, CanUseTool, Delta, Kind, Outcome};
+use crate::proto::ndjson::{Line, Splitter};
+use serde_json::value::RawValue;
+
+/// A longer piece of text goes out in several chunks; in JSON it may take six times its bytes.
+const CHUNK_BYTES_MAX: usize = EVENT_BYTES_MAX / 7;
+
+/// How a prompt ended: its status, what went wrong, and Claude's own account with the dollars it cost.
+type End<'a> = (&'static str, Option<&'a str>, Option<(&'a Outcome<'a>, f64)>);
+
+impl State {
+    /// Takes all complete lines.
+    pub(super) fn on_output(&mut self, lines: &mut Splitter, batch: &mut Batch, session: &Session) {
+        while let Some(line) = lines.next_line() {
+            match line {
+                Line::Whole(bytes) => match claude::parse(bytes) {
+                    Ok(line) => self.on_line(&line, batch, session),
+                    Err(claude::NotJson) => self.on_bad_line(bytes),
+                },
+                Line::TooLong(bytes) => self.on_long_line(bytes, batch),
+            }
+        }
+    }
+
+    fn on_bad_line(&mut self, line: &[u8]) {
+        self.bad_lines += 1;
+        // One that prints nothing else must not flood the log as well.
+        if self.bad_lines.is_power_of_two() {
+            let (id, count) = (&self.id, self.bad_lines);
+            log::warn!("session {id}: skipped a line of the process that is not JSON ({count} so far)");
+            log::debug!("session {id}: that line began {:?}", String::from_utf8_lossy(&line[..line.len().min(80)]));
+        }
+    }
+
+    fn on_long_line(&mut self, bytes: u64, batch: &mut Batch) {
+        let id = json(&&*self.id);
+        self.record(batch, Audience::Only(Stream::Events), "claudeEvent", "", |seq| {
+            format!(r#"{{"sessionId":{id},"seq":{seq},"truncated":true,"bytes":{bytes}}}"#)
+        });
+        let text = format!("Claude printed a line of {bytes} bytes, too long to be passed on");
+        self.notice(batch, "warning", "line_too_long", &text);
+    }
+
+    fn on_line(&mut self, line: &claude::Line<'_>, batch: &mut Batch, session: &Session) {
+        if let Some(uuid) = &line.session_id
+            && self.phase != Phase::Starting
+            && *uuid != self.conversation.uuid
+        {
+            log::info!("session {}: Claude's conversation is now {uuid}", self.id);
+            self.conversation.uuid = uuid.to_string();
+            self.conversation.has_turns = true;
+        }
+        match &line.kind {
+            Kind::Delta(delta) => return self.on_delta(delta, line.raw, batch),
+            Kind::ControlResponse { request_id, answer } => {
+                return self.on_control_response(request_id, answer, batch, session);
+            }
+            Kind::ControlRequest { request_id, can_use_tool: Some(asked), request } => {
+                return self.on_question(request_id, asked, request, batch);
+            }
+            Kind::ControlCancel { request_id } => {
+                if let Some(at) = self.questions.iter().position(|question| question.request_id == *request_id) {
+                    return self.resolve(batch, at, "cancelled", "claude");
+                }
+            }
+            Kind::KeepAlive => return,
+            _ => {}
+        }
+        self.relay(line.raw, batch);
+        match &line.kind {
+            Kind::Init(init) => {
+                self.conversation.has_turns = true;
+                let keep = |known: &mut Option<String>, told: &Option<std::borrow::Cow<'_, str>>| {
+                    if let Some(told) = told {
+                        *known = Some(told.to_string());
+                    }
+                };
+                keep(&mut self.model_in_use, &init.model);
+                keep(&mut self.permission_mode_in_use, &init.permission_mode);
+                keep(&mut self.agent_version, &init.version);
+                self.begin_turn(batch);
+            }
+            Kind::Assistant { message_id, text: Some(text) } => {
+                let streamed = self.turn.as_ref().is_some_and(|turn| {
+                    turn.streamed && (turn.message_id.is_none() || turn.message_id.as_deref() == message_id.as_deref())
+                });
+                if !streamed {
+                    self.on_text(text, batch);
+                }
+            }
+            Kind::Replay { uuid } => {
+                self.names_prompts = true;
+                self.mark_begun(uuid);
+            }
+            Kind::Lifecycle { uuid, state } => self.on_lifecycle(uuid, state, batch, session),
+            Kind::Result(outcome) if self.phase != Phase::Starting => self.on_result(outcome, batch, session),
+            Kind::ControlRequest { request_id, request, .. } => {
+                log::debug!("session {}: Claude asked what is not served here: {request}", self.id);
+                self.write(claude::control_error_line(request_id, "this client does not serve this request"));
+            }
+            Kind::BackgroundTasks { count } => self.background_tasks = *count,
+            Kind::PermissionMode(mode) => {
+                self.permission_mode_in_use = Some(mode.to_string());
+                self.changed = true;
+            }
+            _ => {}
+        }
+    }
+
+    /// Passes a line on as it came, as a numbered event.
+    fn relay(&mut self, line: &str, batch: &mut Batch) {
+        let id = self.id.clone();
+        self.record(batch, Audience::Only(Stream::Events), "claudeEvent", "", |seq| {
+            let mut data = String::with_capacity(line.len() + 80);
+            let _ = write!(data, r#"{{"sessionId":{},"seq":{seq},"event":{line}}}"#, json(&&*id));
+            data
+        });
+    }
+
+    fn begin_turn(&mut self, batch: &mut Batch) {
+        self.mark_stream_end(batch);
+        let tells = self.tells_lifecycle;
+        let running = self.running.as_ref().filter(|running| running.written && (running.begun || !tells));
+        let prompt_id = running.map(|running| running.prompt.id.clone());
+        let mark = StreamMark { session_id: &self.id, prompt_id: prompt_id.as_deref(), so_far: None };
+        batch.event(Audience::Only(Stream::Text), "claudeStreamStart", &[&json(&mark)]);
+        let stop_again = running.is_some_and(|running| running.interrupted) && self.interrupt.is_none();
+        self.turn = Some(Turn { prompt_id, text: String::new(), text_lost: false, message_id: None, streamed: false });
+        if self.phase == Phase::Idle {
+            self.phase = Phase::Busy;
+        }
+        self.changed = true;
+        if stop_again {
+            self.interrupt_again();
+        }
+    }
+
+    /// An interrupt that comes while the prompt is only queued is answered, but stops nothing (seen on 2.1.330).
+    fn interrupt_again(&mut self) {
+        let request_id = self.next_control_id();
+        self.write(claude::control_request_line(&request_id, "interrupt"));
+    }
+
+    /// Tells `text` viewers that the running answer is over.
+    pub(super) fn mark_stream_end(&self, batch: &mut Batch) {
+        if let Some(turn) = &self.turn {
+            let mark = StreamMark { session_id: &self.id, prompt_id: turn.prompt_id.as_deref(), so_far: None };
+            batch.event(Audience::Only(Stream::Text), "claudeStreamEnd", &[&json(&mark)]);
+        }
+    }
+
+    fn on_delta(&mut self, delta: &Delta<'_>, line: &str, batch: &mut Batch) {
+        let part = self.log.delta(line);
+        if batch.wanted_by(Stream::Events) {
+            let seq = self.log.position().seq;
+            let mut scratch = std::mem::take(&mut self.scratch);
+            self.encode_delta(batch, seq, part, line, &mut scratch);
+            self.scratch = scratch;
+        }
+        match delta {
+            Delta::MessageStart { id } => {
+                if let Some(turn) = &mut self.turn {
+                    turn.message_id = Some(id.to_string());
+                    turn.streamed = false;
+                }
+            }
+            Delta::Text(text) => {
+                self.on_text(text, batch);
+                if let Some(turn) = &mut self.turn {
+                    turn.streamed = true;
+                }
+            }
+            Delta::Other => {}
+        }
+    }
+
+    /// A delta as `events` viewers see it.
+    pub(super) fn delta_event(&self, batch: &mut Batch, seq: u64, part: u64, line: &str) {
+        self.encode_delta(batch, seq, part, line, &mut String::new());
+    }
+
+    fn encode_delta(&self, batch: &mut Batch, seq: u64, part: u64, line: &str, scratch: &mut String) {
+        // A session's id is made here, of characters that need no escape.
+        scratch.clear();
+        let id = &self.id;
+        let audience = Audience::Only(Stream::Events);
+        if line.len() > EVENT_BYTES_MAX {
+            let bytes = line.len();
+            let _ =
+                write!(scratch, r#"{{"sessionId":"{id}","seq":{seq},"part":{part},"truncated":true,"bytes":{bytes}}}"#);
+            batch.event(audience, "claudeEvent", &[scratch]);
+        } else {
+            let _ = write!(scratch, r#"{{"sessionId":"{id}","seq":{seq},"part":{part},"event":"#);
+            batch.event(audience, "claudeEvent", &[scratch, line, "}"]);
+        }
+    }
+
+    fn on_text(&mut self, text: &str, batch: &mut Batch) {
+        if self.turn.is_none() {
+            self.begin_turn(batch);
+        }
+        let Some(turn) = &mut self.turn else { return };
+        if turn.text_lost || turn.text.len() + text.len() > TURN_TEXT_BYTES_MAX {
+            turn.text_lost = true;
+        } else {
+            turn.text.push_str(text);
+        }
+        if batch.wanted_by(Stream::Text) {
+            for text in pieces(text, CHUNK_BYTES_MAX) {
+                let chunk = StreamChunk { session_id: &self.id, prompt_id: turn.prompt_id.as_deref(), text };
+                batch.event(Audience::Only(Stream::Text), "claudeStreamChunk", &[&json(&chunk)]);
+            }
+        }
+    }
+
+    fn mark_begun(&mut self, uuid: &str) {
+        if let Some(running) = self.running.as_mut().filter(|running| running.uuid == uuid) {
+            running.begun = true;
+        }
+    }
+
+    fn on_lifecycle(&mut self, uuid: &str, state: &str, batch: &mut Batch, session: &Session) {
+        (self.tells_lifecycle, self.names_prompts) = (true, true);
+        match state {
+            "started" => self.mark_begun(uuid),
+            "completed" | "cancelled" if self.running.as_ref().is_some_and(|running| running.uuid == uuid) => {
+                // The result, which comes first, was missed (a line too long) or did not name its prompt.
+                log::warn!("session {}: a prompt was {state} without a result of its own", self.id);
+                let status = if state == "cancelled" { "interrupted" } else { "done" };
+                self.end_turn(batch, Some((status, None, None)), session);
+            }
+            _ => {}
+        }
+    }
+
+    fn on_result(&mut self, outcome: &Outcome<'_>, batch: &mut Batch, session: &Session) {
+        let before = self.cost_usd;
+        if let Some(total) = outcome.total_cost_usd {
+            self.cost_usd = self.cost_before + total;
+        }
+        self.conversation.has_turns = true;
+        self.conversation.tried_other = false;
+        self.turns += 1;
+        (self.crashes, self.failure) = (0, None);
+        let ours = self.running.as_ref().filter(|running| running.written).filter(|running| {
+            if outcome.prompts.is_empty() {
+                running.begun || !self.names_prompts
+            } else {
+                outcome.prompts.iter().any(|uuid| *uuid == running.uuid)
+            }
+        });
+        let failed = outcome.is_error || outcome.subtype != "success";
+        let error = failed.then(|| outcome.result.as_deref().unwrap_or(&outcome.subtype).to_owned());
+        let end = ours.map(|running| {
+            let status = match (failed, running.interrupted) {
+                (false, _) => "done",
+                (true, true) => "interrupted",
+                (true, false) => "failed",
+            };
+            let error = error.as_deref().filter(|_| status == "failed");
+            (status, error, Some((outcome, self.cost_usd - before)))
+        });
+        self.end_turn(batch, end, session);
+    }
+
+    /// The turn is over; `end` is how, if it was the running prompt's.
+    fn end_turn(&mut self, batch: &mut Batch, end: Option<End<'_>>, session: &Session) {
+        self.mark_stream_end(batch);
+        if let Some((status, error, outcome)) = end {
+            self.finish_prompt(batch, status, error, outcome);
+        }
+        self.turn = None;
+        self.cancel_questions(batch, "claude");
+        if self.phase == Phase::Busy && self.running.is_none() {
+            self.phase = Phase::Idle;
+            self.idle_since = std::time::Instant::now();
+        }
+        self.changed = true;
+        self.advance(batch, session);
+    }
+
+    fn on_question(&mut self, request_id: &str, asked: &CanUseTool<'_>, request: &RawValue, batch: &mut Batch) {
+        if self.questions.iter().any(|question| question.request_id == request_id) {
+            return;
+        }
+        let (id, seq) = (self.id.clone(), self.log.next_seq());
+        let essentials = format!(r#""requestId":{},"toolName":{}"#, json(&request_id), json(&asked.tool_name));
+        let none: &RawValue = serde_json::from_str("[]").expect("an empty array");
+        self.record(batch, Audience::All, "permissionRequest", &essentials, |seq| {
+            json(&PermissionRequest {
+                session_id: &id,
+                seq,
+                request_id,
+                tool_name: &asked.tool_name,
+                input: asked.input,
+                description: asked.description.as_deref(),
+                suggestions: asked.suggestions.unwrap_or(none),
+                request,
+            })
+        });
+        self.questions.push(Question { request_id: request_id.to_owned(), input: asked.input.to_owned(), seq });
+        self.changed = true;
+    }
+
+    fn on_control_response(
+        &mut self,
+        request_id: &str,
+        answer: &Result<Option<&RawValue>, std::borrow::Cow<'_, str>>,
+        batch: &mut Batch,
+        session: &Session,
+    ) {
+        if self.phase == Phase::Starting && request_id == self.initialize_id() {
+            return self.on_initialized(answer, batch, session);
+        }
+        if self.interrupt.as_ref().is_some_and(|interrupt| interrupt.request_id == request_id) {
+            let missed = self.running.as_ref().is_some_and(|running| still_queued(answer, &running.uuid));
+            self.end_interrupt();
+            if missed && self.turn.is_some() {
+                self.interrupt_again();
+            }
+            self.advance(batch, session);
+        }
+    }
+}
+
+/// Whether Claude's answer to an interrupt says that the prompt of this uuid still waits.
+fn still_queued(answer: &Result<Option<&RawValue>, std::borrow::Cow<'_, str>>, uuid: &str) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Answer {
+        still_queued: Vec<String>,
+    }
+    let answer = answer.as_ref().ok().copied().flatten();
+    let answer = answer.and_then(|raw| serde_json::from_str::<Answer>(raw.get()).ok());
+    answer.is_some_and(|answer| answer.still_queued.iter().any(|queued| queued == uuid))
+}
+
+/// `text` in pieces of at most `bytes_max` bytes, cut between characters.
+fn pieces(mut text: &str, bytes_max: usize) -> impl Iterator<Item = &str> {
+    std::iter::from_fn(move || {
+        let (piece, rest) = text.split_at(text.floor_char_boundary(bytes_max));
+        text = rest;
+        (!piece.is_empty()).then_some(piece)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::pieces;
+
+    #[test]
+    fn pieces_are_cut_between_characters() {
+        let cases: [(&str, &[&str]); 4] =
+            [("", &[]), ("abcd", &["abcd"]), ("abcdef", &["abcd", "ef"]), ("aäöü", &["aä", "öü"])];
+        for (text, expected) in cases {
+            assert_eq!(pieces(text, 4).collect::<Vec<_>>(), expected);
+        }
+    }
+}
