@@ -1,0 +1,8 @@
+//! The real Claude Code CLI, with a fake Messages API behind it.
+//!
+//! It runs with an emptied environment and a temporary home, always. Which one is run says `support::agent::claude`.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod fake_api;

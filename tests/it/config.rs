@@ -1,0 +1,1 @@
+//! Flags, environment, file; what a person sees on a bad value; the subcommands.

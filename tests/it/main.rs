@@ -1,0 +1,11 @@
+//! The server from outside: the real binary, driven over its wire and by signals.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod agents;
+mod config;
+mod death;
+mod http;
+mod modes;
+mod wire;

@@ -1,0 +1,1 @@
+//! Both modes behind the one interface.
