@@ -1,4 +1,52 @@
 //! `claude-session-manager`: use Claude Code from any Socket.IO client.
+//!
+//! One small server on plain OS threads, without an async runtime. It owns sessions; each is a conversation with one
+//! `claude` process behind it, watched and steered by any number of connected clients. This page is the map.
+//!
+//! ```text
+//!  client ──socket──▶ net ──▶ proto ──▶ session::api ──▶ SessionManager ──▶ Session ──▶ claude::Supervisor
+//!                   (threads) (pure)    (the contract)   (a map, a mutex)  (a mutex)    │ spawner, reaper
+//!                                                                             │  ▲      ▼
+//!                                                                             │  └── stdout thread ◀── claude
+//!  client ◀──socket── outbox ◀──────────── fan-out (encoded once) ◀───────────┘ log (gives every event its number)
+//! ```
+//!
+//! | where | what |
+//! |---|---|
+//! | [`proto`] | the packet formats, pure: HTTP, Engine.IO, Socket.IO, WebSocket frames, Claude's stream-json |
+//! | [`net`] | a Socket.IO server that knows nothing of Claude: accept, read, push, ping |
+//! | [`session`] | the sessions: the wire contract ([`session::api`]), both modes ([`session::manager`]), one conversation ([`session::session`]) |
+//! | [`claude`] | the processes: command line, pipes, death, the guardian, the demo agent |
+//! | [`config`], [`auth`], [`logging`] | what was asked for, who is let in, what is told |
+//! | [`server`], [`shutdown`] | everything put together, started and stopped in order |
+//! | [`timer`], [`threads`] | every deadline on one thread; threads that are counted and waited for |
+//!
+//! # An answer's way
+//!
+//! Claude prints a line. The process's stdout thread reads it (with all others that are there), takes the session's
+//! lock, finds out what the line means ([`proto::claude`]), numbers it, appends it to the log, encodes it once for each
+//! kind of viewer that is present, and pushes the result into each viewer's outbox, which hands it to the kernel at once.
+//! One wake-up, no second thread. Only a client that is behind gets a writer thread, for as long as it is behind.
+//!
+//! # Locks
+//!
+//! In this order: the manager's map, one session's state, one connection's outbox. None is held across a send that can
+//! block, a spawn, a join, or I/O other than the outbox's non-blocking send.
+//!
+//! # Threads
+//!
+//! | thread | blocks on | ends when |
+//! |---|---|---|
+//! | main | signals | everything is stopped |
+//! | `accept` | `accept` | shutdown |
+//! | `conn-N`, one a connection | its socket | the client is gone, or the heartbeat is lost |
+//! | `writer`, one a client that is behind | its socket | the backlog is sent |
+//! | `writers` | the next client that falls behind | shutdown |
+//! | `timer` | the next deadline | shutdown |
+//! | `stdin-PID`, `stdout-PID`, `stderr-PID` | one pipe each | the process has exited and is swept |
+//! | `spawner` | the next order; forks every child | shutdown, after the last child |
+//! | `reaper` | any child's exit | shutdown, after the last child |
+
 pub mod auth;
 pub mod claude;
 pub mod config;

@@ -15,6 +15,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{ChildStderr, ChildStdin, ChildStdout};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -144,7 +145,10 @@ impl Process {
         let (of, owner) = (process.clone(), owner.clone());
         threads.spawn(format!("stdout-{pid}"), move || {
             owner.launched(Ok(of.clone()));
-            read_lines(pipes.stdout, &exit_wait, &*owner);
+            let read = catch_unwind(AssertUnwindSafe(|| read_lines(pipes.stdout, &exit_wait, &*owner)));
+            if read.is_err() {
+                log::error!("process {pid}: its output was not understood because of a fault in this server");
+            }
             // Whoever closes its stdout and lives on is of no use.
             of.stop();
             wait_for(&[exit_wait.as_raw_fd()], None);

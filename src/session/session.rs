@@ -266,11 +266,19 @@ impl Drop for FailOnPanic<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let state = &mut *self.state;
-            state.phase = Phase::Failed;
-            let message = "a fault in this server, please report it".into();
-            state.failure = Some(Failure { code: "internal", message, stderr: String::new() });
-            if let Some(process) = state.process.take() {
-                process.stop();
+            let message = "a fault in this server, please report it";
+            match &state.process {
+                // Not failed before it is gone: never two processes on one conversation.
+                Some(process) => {
+                    process.stop();
+                    state.stop_reason = Some(message.to_owned());
+                    state.phase = Phase::Stopping;
+                }
+                None => {
+                    state.failure =
+                        Some(Failure { code: "internal", message: message.to_owned(), stderr: String::new() });
+                    state.phase = Phase::Failed;
+                }
             }
         }
     }
