@@ -105,7 +105,7 @@ impl Guardian {
     }
 }
 
-/// The guardian's `main`: waits for the server's death, then cleans up. `args` is what [`Guardian::start`] gave.
+/// The guardian's `main`: waits for the server's death, then cleans up. `args` is what the server gave.
 ///
 /// # Errors
 /// When the argument is missing: somebody called it by hand.
