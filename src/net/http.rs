@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use tungstenite::handshake::derive_accept_key;
 
-use super::listener::Registered;
 use super::outbox::STALL_TIMEOUT;
+use super::registry::Registered;
 use super::{App, HEAD_TIMEOUT, Handshake, websocket};
 use crate::proto::engineio::Refusal;
 use crate::proto::http::{self, BodyLength, Head, Method, Response};

@@ -1,6 +1,5 @@
 //! The accept thread, and the server as a whole.
 
-use std::collections::HashMap;
 use std::io::{self, ErrorKind, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -8,15 +7,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use parking_lot::Mutex;
 
-use super::connection::Connection;
-use super::outbox::{Outbox, run_writers};
+use super::outbox::run_writers;
+use super::registry::{Registered, Shared};
 use super::{App, HttpHandler, Options, http};
 use crate::proto::frames::CloseCode;
 use crate::proto::http::Response;
 use crate::threads::Threads;
 use crate::timer::Timer;
+use parking_lot::Mutex;
 
 /// After a failed accept (usually: no descriptors left) the next one is tried after this pause, or at shutdown.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -26,29 +25,6 @@ pub struct Server {
     shared: Arc<Shared>,
     address: SocketAddr,
     stop: Sender<()>,
-}
-
-/// What every connection's thread needs.
-pub(super) struct Shared {
-    pub options: Options,
-    pub timer: Timer,
-    pub http: Box<HttpHandler>,
-    /// All that are open, HTTP included; the value is there once Engine.IO is spoken.
-    pub sockets: Mutex<HashMap<u64, Open>>,
-    /// Connections without a successful CONNECT.
-    pub strangers: AtomicUsize,
-    /// Those with one.
-    pub clients: AtomicUsize,
-    pub writers: Sender<Arc<Outbox>>,
-    keys: AtomicU64,
-    stopping: AtomicBool,
-    threads: Threads,
-}
-
-/// An open socket.
-pub(super) struct Open {
-    pub socket: Arc<TcpStream>,
-    pub connection: Option<Arc<Connection>>,
 }
 
 impl Server {
@@ -151,7 +127,6 @@ impl Shared {
     }
 
     fn serve<A: App>(self: Arc<Self>, socket: TcpStream, peer: SocketAddr, app: &Arc<A>) {
-        let key = self.keys.fetch_add(1, Ordering::Relaxed);
         let full = self.sockets.lock().len() >= self.options.max_connections;
         let crowded = self.strangers.load(Ordering::Relaxed) >= super::STRANGERS_MAX;
         if full || crowded {
@@ -159,11 +134,9 @@ impl Shared {
             return refuse(&socket);
         }
         let socket = Arc::new(socket);
-        self.sockets.lock().insert(key, Open { socket: socket.clone(), connection: None });
-        self.strangers.fetch_add(1, Ordering::Relaxed);
-        let registered = Registered { shared: self.clone(), key, stranger: true };
+        let registered = Registered::enter(&self, &socket);
         let (app, refused) = (app.clone(), socket.clone());
-        let served = self.threads.spawn(format!("conn-{key}"), move || {
+        let served = self.threads.spawn(format!("conn-{}", registered.key), move || {
             http::serve(&socket, peer, registered, &*app);
         });
         if let Err(error) = served {
@@ -178,42 +151,5 @@ fn refuse(socket: &TcpStream) {
     let response = Response::error(503).encode(false, false);
     if socket.set_nonblocking(true).is_ok() {
         let _ = (&mut &*socket).write(&response);
-    }
-}
-
-/// A connection's entry in the books; it is crossed out when this is dropped, panics included.
-pub(super) struct Registered {
-    pub shared: Arc<Shared>,
-    pub key: u64,
-    stranger: bool,
-}
-
-impl Registered {
-    /// Engine.IO is spoken from now on.
-    pub fn opened(&self, connection: &Arc<Connection>) {
-        let mut sockets = self.shared.sockets.lock();
-        if let Some(open) = sockets.get_mut(&self.key) {
-            open.connection = Some(connection.clone());
-        }
-        drop(sockets);
-        if self.shared.stopping.load(Ordering::SeqCst) {
-            connection.close(CloseCode::GoingAway);
-        }
-    }
-
-    /// A CONNECT has succeeded.
-    pub fn authenticated(&mut self) {
-        if std::mem::take(&mut self.stranger) {
-            self.shared.strangers.fetch_sub(1, Ordering::Relaxed);
-            self.shared.clients.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-}
-
-impl Drop for Registered {
-    fn drop(&mut self) {
-        self.shared.sockets.lock().remove(&self.key);
-        let count = if self.stranger { &self.shared.strangers } else { &self.shared.clients };
-        count.fetch_sub(1, Ordering::Relaxed);
     }
 }

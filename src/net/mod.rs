@@ -12,6 +12,7 @@ mod connection;
 mod http;
 mod listener;
 mod outbox;
+mod registry;
 mod websocket;
 
 use std::net::SocketAddr;

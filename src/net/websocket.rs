@@ -16,8 +16,8 @@ use tungstenite::protocol::{Role, WebSocketConfig};
 use tungstenite::{Error, Message, WebSocket};
 
 use super::connection::Connection;
-use super::listener::Registered;
 use super::outbox::Outbox;
+use super::registry::Registered;
 use super::{App, CONNECT_TIMEOUT, Client, Event, Handshake, STRANGER_MESSAGE_BYTES_MAX};
 use crate::proto::engineio::{self, Heartbeat};
 use crate::proto::frames::CloseCode;

@@ -15,6 +15,7 @@ pub mod api;
 pub mod error;
 pub mod events;
 pub mod fanout;
+mod fields;
 mod life;
 pub mod log;
 pub mod manager;

@@ -1,0 +1,152 @@
+//! Lines as the CLI prints them, and lines as it wants them.
+
+use serde_json::value::RawValue;
+
+use super::*;
+use proptest::prelude::*;
+
+fn check(line: &str, expected: &str) {
+    let shown = match parse(line.as_bytes()) {
+        Err(NotJson) => "not JSON".to_owned(),
+        Ok(line) => format!("{:?}", line.kind),
+    };
+    assert!(shown.starts_with(expected), "{line}\n gave {shown}\n not {expected}");
+}
+
+#[test]
+fn what_steers_is_found() {
+    let cases = [
+        (
+            r#"{"type":"system","subtype":"init","model":"m","permissionMode":"plan","claude_code_version":"2.1.330"}"#,
+            r#"Init(Init { model: Some("m"), permission_mode: Some("plan"), version: Some("2.1.330") })"#,
+        ),
+        (
+            r#"{"type":"stream_event","event":{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"a\nb"}},"parent_tool_use_id":null}"#,
+            r#"Delta(Text("a\nb"))"#,
+        ),
+        (
+            r#"{"parent_tool_use_id":null,"event":{"delta":{"text":"x","type":"text_delta"},"type":"content_block_delta"},"type":"stream_event"}"#,
+            r#"Delta(Text("x"))"#,
+        ),
+        (
+            r#"{"type":"stream_event","event":{"type":"content_block_delta","delta":{"type":"text_delta","text":"x"}},"parent_tool_use_id":"toolu_1"}"#,
+            "Delta(Other)",
+        ),
+        (
+            r#"{"type":"stream_event","event":{"type":"content_block_delta","delta":{"type":"thinking_delta","thinking":"x"}}}"#,
+            "Delta(Other)",
+        ),
+        (
+            r#"{"type":"stream_event","event":{"type":"message_start","message":{"id":"msg_1","content":[]}}}"#,
+            r#"Delta(MessageStart { id: "msg_1" })"#,
+        ),
+        (r#"{"type":"stream_event","event":7}"#, "Delta(Other)"),
+        (
+            r#"{"type":"assistant","message":{"id":"i","content":[{"type":"text","text":"a"},{"type":"tool_use"},{"type":"text","text":"b"}]},"parent_tool_use_id":null}"#,
+            r#"Assistant { message_id: Some("i"), text: Some("ab") }"#,
+        ),
+        (
+            r#"{"type":"assistant","message":{"id":"i","content":[{"type":"text","text":"a"}]},"parent_tool_use_id":"t"}"#,
+            r#"Assistant { message_id: Some("i"), text: None }"#,
+        ),
+        (r#"{"type":"user","isReplay":true,"uuid":"u"}"#, r#"Replay { uuid: "u" }"#),
+        (r#"{"type":"user","uuid":"u"}"#, "Other"),
+        (
+            r#"{"type":"command_lifecycle","command_uuid":"u","state":"started"}"#,
+            r#"Lifecycle { uuid: "u", state: "started" }"#,
+        ),
+        (
+            r#"{"duration_ms":5,"usage":{"a":1},"is_error":true,"subtype":"success","type":"result","user_message_uuids":["u"]}"#,
+            r#"Result(Outcome { subtype: "success", is_error: true, result: None, total_cost_usd: None, duration_ms: Some(5.0), usage: Some(RawValue({"a":1})), prompts: ["u"] })"#,
+        ),
+        (
+            r#"{"type":"control_request","request_id":"r","request":{"subtype":"can_use_tool","tool_name":"Bash","input":{"command":"ls"}}}"#,
+            r#"ControlRequest { request_id: "r", request: RawValue({"subtype":"can_use_tool","tool_name":"Bash","input":{"command":"ls"}}), can_use_tool: Some(CanUseTool { tool_name: "Bash", input: RawValue({"command":"ls"})"#,
+        ),
+        (
+            r#"{"type":"control_request","request_id":"r","request":{"subtype":"hook_callback"}}"#,
+            r#"ControlRequest { request_id: "r", request: RawValue({"subtype":"hook_callback"}), can_use_tool: None"#,
+        ),
+        (
+            r#"{"type":"control_response","response":{"subtype":"success","request_id":"r","response":{"x":1}}}"#,
+            r#"ControlResponse { request_id: "r", answer: Ok(Some(RawValue({"x":1}))) }"#,
+        ),
+        (
+            r#"{"type":"control_response","response":{"subtype":"error","request_id":"r","error":"no"}}"#,
+            r#"ControlResponse { request_id: "r", answer: Err("no") }"#,
+        ),
+        (r#"{"type":"control_cancel_request","request_id":"r"}"#, r#"ControlCancel { request_id: "r" }"#),
+        (r#"{"type":"system","subtype":"background_tasks_changed","tasks":[{},{}]}"#, "BackgroundTasks { count: 2 }"),
+        (r#"{"type":"system","subtype":"status","status":"requesting"}"#, "Other"),
+        (r#"{"type":"keep_alive"}"#, "KeepAlive"),
+    ];
+    for (line, expected) in cases {
+        check(line, expected);
+    }
+}
+
+#[test]
+fn what_is_odd_is_relayed_and_what_is_no_json_is_told() {
+    for line in [
+        "{}",
+        r#"{"type":7}"#,
+        r#"{"type":"brand_new","x":[1]}"#,
+        r#"{"type":"control_request"}"#,
+        r#"{"type":"system","subtype":{}}"#,
+        r#" {"type":"assistant","message":"x"} "#,
+    ] {
+        check(line, "Other");
+    }
+    for line in ["", "x", "[1]", "7", "\"s\"", "{", "{} {}", r#"{"type":"result""#] {
+        check(line, "not JSON");
+    }
+    assert_eq!(parse(b"{\"a\":\"\xff\"}").err(), Some(NotJson));
+}
+
+#[test]
+fn lines_to_claude_are_exact() {
+    let raw = |json: &str| RawValue::from_string(json.to_owned()).expect("valid");
+    let (input, rules) = (raw(r#"{"command":"ls"}"#), raw(r#"[{"type":"setMode"}]"#));
+    let allow = Permission::Allow { updated_input: &input, updated_permissions: Some(&rules) };
+    let cases = [
+        (
+            user_line("u", "--resume=x\n\"q\""),
+            "{\"type\":\"user\",\"uuid\":\"u\",\"message\":{\"role\":\"user\",\"content\":\"--resume=x\\n\\\"q\\\"\"},\"parent_tool_use_id\":null}\n",
+        ),
+        (
+            permission_line("r", &allow),
+            "{\"type\":\"control_response\",\"response\":{\"subtype\":\"success\",\"request_id\":\"r\",\"response\":{\"behavior\":\"allow\",\"updatedInput\":{\"command\":\"ls\"},\"updatedPermissions\":[{\"type\":\"setMode\"}]}}}\n",
+        ),
+        (
+            permission_line("r", &Permission::Deny { message: "no", interrupt: false }),
+            "{\"type\":\"control_response\",\"response\":{\"subtype\":\"success\",\"request_id\":\"r\",\"response\":{\"behavior\":\"deny\",\"message\":\"no\",\"interrupt\":false}}}\n",
+        ),
+        (
+            control_error_line("r", "no"),
+            "{\"type\":\"control_response\",\"response\":{\"subtype\":\"error\",\"request_id\":\"r\",\"error\":\"no\"}}\n",
+        ),
+    ];
+    for (line, expected) in cases {
+        assert_eq!(line, expected);
+    }
+    let request: serde_json::Value = serde_json::from_str(&control_request_line("r", "interrupt")).expect("JSON");
+    assert_eq!(
+        request,
+        serde_json::json!({"type":"control_request","request_id":"r","request":{"subtype":"interrupt"}})
+    );
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_can_hurt(line in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = parse(&line);
+    }
+
+    #[test]
+    fn a_prompt_is_one_line_whatever_it_holds(prompt in any::<String>()) {
+        let line = user_line("u", &prompt);
+        prop_assert_eq!(line.matches('\n').count(), 1);
+        let back: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+        prop_assert_eq!(back["message"]["content"].as_str(), Some(prompt.as_str()));
+    }
+}
