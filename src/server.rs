@@ -55,7 +55,7 @@ pub fn serve(config: &Config, signals: &Receiver<()>) -> Result<u8, Failure> {
 }
 
 struct Running {
-    server: Server,
+    server: Server<Api>,
     manager: Arc<SessionManager>,
     supervisor: Supervisor,
     timer: Timer,

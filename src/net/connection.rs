@@ -84,6 +84,11 @@ impl Connection {
         self.expect_close();
     }
 
+    /// Its outbox.
+    pub fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
     /// Passes on what the reading side wants to write: pongs, and the answer to a close frame.
     pub(super) fn pass(&self, frame: Vec<u8>) {
         const OPCODE: u8 = 0x0f;

@@ -1,4 +1,4 @@
-//! A connection's first words: HTTP, until it becomes a WebSocket.
+//! A socket's first words: HTTP requests, one after another, until it becomes a WebSocket.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -7,86 +7,195 @@ use std::time::{Duration, Instant};
 
 use tungstenite::handshake::derive_accept_key;
 
+use super::engine::Engine;
 use super::outbox::STALL_TIMEOUT;
-use super::registry::Registered;
-use super::{App, HEAD_TIMEOUT, Handshake, websocket};
-use crate::proto::engineio::Refusal;
-use crate::proto::http::{self, BodyLength, Head, Method, Response};
+use super::registry::{Known, Shared, SocketEntry};
+use super::{App, HEAD_TIMEOUT, Handshake, polling, websocket};
+use crate::proto::engineio::{NOOP, Refusal};
+use crate::proto::http::{self, BodyLength, Chunks, Head, Method, Response};
 
-/// Serves one connection from its first byte to its last.
-pub(super) fn serve<A: App>(socket: &Arc<TcpStream>, peer: SocketAddr, registered: Registered, app: &A) {
-    let mut exchange = Exchange { socket, peer, buffer: Vec::new() };
+/// Serves one socket from its first byte to its last.
+pub(super) fn serve<A: App>(socket: &Arc<TcpStream>, peer: SocketAddr, entry: &SocketEntry<A>) {
+    let mut exchange = Exchange { socket, peer, buffer: Vec::new(), shared: &entry.shared };
     if let Err(error) = exchange.prepare() {
         return log::debug!("{peer}: {error}");
     }
-    match exchange.serve(&registered) {
-        Ok(Some(handshake)) => {
-            let first = std::mem::take(&mut exchange.buffer);
-            websocket::serve(socket, first, handshake, registered, app);
+    loop {
+        match exchange.next() {
+            Ok(Next::Request) => {}
+            Ok(Next::End) => return,
+            Ok(Next::Open(handshake)) => {
+                entry.is_websocket();
+                return websocket::serve(&entry.shared, socket, exchange.buffer, handshake);
+            }
+            Ok(Next::Upgrade(engine)) => {
+                entry.is_websocket();
+                return websocket::upgrade(&engine, socket, exchange.buffer);
+            }
+            Err(error) => return log::debug!("{peer}: {error}"),
         }
-        Ok(None) => {}
-        Err(error) => log::debug!("{peer}: {error}"),
     }
 }
 
-struct Exchange<'a> {
+struct Exchange<'a, A: App> {
     socket: &'a TcpStream,
     peer: SocketAddr,
     /// Read, but not yet used.
     buffer: Vec<u8>,
+    shared: &'a Arc<Shared<A>>,
 }
 
-impl Exchange<'_> {
+/// What a socket is for after a request.
+enum Next<A: App> {
+    /// The next request.
+    Request,
+    /// Nothing.
+    End,
+    /// It has become the WebSocket of a new connection.
+    Open(Handshake),
+    /// It has become a WebSocket to which a polling connection changes.
+    Upgrade(Arc<Engine<A>>),
+}
+
+/// What a request to Engine.IO is.
+enum Engineio<A: App> {
+    /// Answered without more ado.
+    Answer(Response),
+    /// Opens a polling connection.
+    Open,
+    Poll(Arc<Engine<A>>),
+    Post(Arc<Engine<A>>),
+    /// Wants to be a WebSocket, with this key; for a new connection, or for one that polls.
+    WebSocket(String, Option<Arc<Engine<A>>>),
+    RefusedUpgrade(u16, &'static str),
+}
+
+impl<A: App> Exchange<'_, A> {
     fn prepare(&self) -> io::Result<()> {
         self.socket.set_nodelay(true)?;
         self.socket.set_write_timeout(Some(STALL_TIMEOUT))
     }
 
-    /// Answers requests until the connection ends, or is a WebSocket.
-    fn serve(&mut self, registered: &Registered) -> io::Result<Option<Handshake>> {
-        let options = &registered.shared.options;
-        loop {
-            let head = match self.head()? {
-                Ok(Some(head)) => head,
-                Ok(None) => return Ok(None),
+    /// Answers one request.
+    fn next(&mut self) -> io::Result<Next<A>> {
+        let head = match self.head()? {
+            Ok(Some(head)) => head,
+            Ok(None) => return Ok(Next::End),
+            Err(response) => return self.answer(&response, false, false),
+        };
+        let options = &self.shared.options;
+        let head_only = head.method == Method::Head;
+        let allowed = options.policy.check_host(&head).and_then(|()| options.policy.check_origin(&head));
+        if let Err(refused) = allowed {
+            log::warn!("{}: refused; {} would allow it", self.peer, refused.hint());
+            return self.answer(&Response::error(refused.status()), false, head_only);
+        }
+        let engineio = is_below(&head.path, &options.path);
+        let answer =
+            if engineio { self.engineio(&head) } else { Engineio::Answer((self.shared.http)(&head, self.peer)) };
+        let response = match answer {
+            Engineio::Answer(response) => {
+                // A body that is not wanted is not read, so what follows it cannot be told apart.
+                let has_body = !matches!(http::body_length(&head), Ok(BodyLength::None | BodyLength::Length(0)));
+                let keep_alive = head.keep_alive() && !has_body;
+                return self.answer(&self.with_cors(response, &head, engineio), keep_alive, head_only);
+            }
+            Engineio::RefusedUpgrade(status, message) => {
+                (&mut &*self.socket).write_all(&http::refused_upgrade(status, message))?;
+                return Ok(Next::End);
+            }
+            Engineio::WebSocket(key, engine) => {
+                (&mut &*self.socket).write_all(&http::switching_protocols(&derive_accept_key(key.as_bytes())))?;
+                return Ok(match engine {
+                    Some(engine) => Next::Upgrade(engine),
+                    None => Next::Open(self.handshake(&head)),
+                });
+            }
+            Engineio::Open => polling::open(self.shared, self.handshake(&head)),
+            Engineio::Poll(engine) => polling::poll(&engine, options.max_payload),
+            Engineio::Post(engine) => match self.body(&head, engine.message_bytes_max())? {
+                Ok(body) => polling::receive(&engine, &body),
                 Err(response) => {
-                    self.answer(&response, false, false)?;
-                    return Ok(None);
+                    let response = self.with_cors(response, &head, true);
+                    return self.answer(&response, false, head_only);
                 }
-            };
-            let head_only = head.method == Method::Head;
-            // A request's body is not read here, so what follows it cannot be told apart.
-            let has_body = !matches!(http::body_length(&head), Ok(BodyLength::None | BodyLength::Length(0)));
-            let keep_alive = head.keep_alive() && !has_body;
-            let allowed = options.policy.check_host(&head).and_then(|()| options.policy.check_origin(&head));
-            if let Err(refused) = allowed {
-                log::warn!("{}: refused; {} would allow it", self.peer, refused.hint());
-                self.answer(&Response::error(refused.status()), false, head_only)?;
-                return Ok(None);
-            }
-            if is_below(&head.path, &options.path) {
-                match engine(&head) {
-                    Engine::Upgrade(accept_key) => {
-                        (&mut &*self.socket).write_all(&http::switching_protocols(&accept_key))?;
-                        let bearer = head.bearer().map(str::to_owned);
-                        return Ok(Some(Handshake { peer: self.peer, bearer }));
-                    }
-                    Engine::RefusedUpgrade(status, message) => {
-                        (&mut &*self.socket).write_all(&http::refused_upgrade(status, message))?;
-                        return Ok(None);
-                    }
-                    Engine::Refused(refusal) => {
-                        let response = Response::json(refusal.status(), refusal.json());
-                        self.answer(&response, keep_alive, head_only)?;
-                    }
-                }
+            },
+        };
+        let response = self.with_cors(response, &head, true);
+        self.answer(&response, head.keep_alive(), head_only)
+    }
+
+    fn handshake(&self, head: &Head) -> Handshake {
+        Handshake { peer: self.peer, bearer: head.bearer().map(str::to_owned) }
+    }
+
+    fn with_cors(&self, mut response: Response, head: &Head, engineio: bool) -> Response {
+        if engineio {
+            response.headers.extend(self.shared.options.policy.cors_headers(head));
+        }
+        response
+    }
+
+    /// Judges a request to Engine.IO, in the reference server's order: transport, session id, method, version.
+    fn engineio(&self, head: &Head) -> Engineio<A> {
+        let upgrades = head.wants_websocket();
+        let refused = |refusal: Refusal| {
+            if upgrades {
+                Engineio::RefusedUpgrade(refusal.status(), refusal.message())
             } else {
-                let response = (registered.shared.http)(&head, self.peer);
-                self.answer(&response, keep_alive, head_only)?;
+                Engineio::Answer(polling::refused(refusal))
             }
-            if !keep_alive {
-                return Ok(None);
+        };
+        if head.method == Method::Options
+            && let Some(headers) = self.shared.options.policy.preflight_headers(head)
+        {
+            // The general headers are added to every answer.
+            let mut response = Response::text(204, "");
+            response.headers = headers
+                .into_iter()
+                .filter(|(name, _)| name.ends_with("Methods") || name.ends_with("Headers"))
+                .collect();
+            return Engineio::Answer(response);
+        }
+        let polls = match head.query_param("transport").as_deref() {
+            Some("polling") => true,
+            Some("websocket") => false,
+            _ if head.method == Method::Options => return refused(Refusal::BadHandshakeMethod),
+            _ => return refused(Refusal::TransportUnknown),
+        };
+        if polls && upgrades {
+            return refused(Refusal::BadRequest);
+        }
+        if !polls && !upgrades && head.query_param("sid").is_none() && head.method == Method::Get {
+            return refused(Refusal::BadRequest);
+        }
+        let Some(sid) = head.query_param("sid") else {
+            if head.method != Method::Get {
+                return refused(Refusal::BadHandshakeMethod);
             }
+            if head.query_param("EIO").as_deref() != Some("4") {
+                return refused(Refusal::UnsupportedVersion);
+            }
+            return if polls { Engineio::Open } else { websocket_key(head, None) };
+        };
+        let engine = match self.shared.by_sid(&sid) {
+            Known::Open(engine) => engine,
+            Known::Left if polls && head.method == Method::Get => {
+                self.shared.forget(&sid);
+                return Engineio::Answer(Response::text(200, NOOP));
+            }
+            Known::Left | Known::Unknown => return refused(Refusal::SidUnknown),
+        };
+        match (polls, head.method) {
+            (true, _) if !engine.connection.outbox().polls() => refused(Refusal::BadRequest),
+            (true, Method::Get) => Engineio::Poll(engine),
+            (true, Method::Post) if head.header("content-type") == Some("application/octet-stream") => {
+                engine.finish(false);
+                refused(Refusal::BadRequest)
+            }
+            (true, Method::Post) => Engineio::Post(engine),
+            (false, Method::Get) if upgrades => websocket_key(head, Some(engine)),
+            _ => refused(Refusal::BadRequest),
         }
     }
 
@@ -107,67 +216,98 @@ impl Exchange<'_> {
                     }
                 }
             }
-            let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-            self.socket.set_read_timeout(Some(left))?;
-            let mut chunk = [0; 2048];
-            match (&mut &*self.socket).read(&mut chunk) {
-                Ok(0) => return Ok(Ok(None)),
-                Ok(count) => self.buffer.extend_from_slice(&chunk[..count]),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
-                Err(error) => return Err(error),
-            }
-            if Instant::now() >= deadline {
+            match self.read_more(deadline)? {
+                More::Bytes => {}
+                More::End => return Ok(Ok(None)),
                 // Nothing at all was asked: an idle connection just ends.
-                let idle = self.buffer.is_empty();
-                return Ok(if idle { Ok(None) } else { Err(Response::error(408)) });
+                More::Late if self.buffer.is_empty() => return Ok(Ok(None)),
+                More::Late => return Ok(Err(Response::error(408))),
             }
         }
     }
 
-    fn answer(&self, response: &Response, keep_alive: bool, head_only: bool) -> io::Result<()> {
-        (&mut &*self.socket).write_all(&response.encode(keep_alive, head_only))
+    /// A request's body of at most `bytes_max` bytes, or what to answer where it is bad.
+    fn body(&mut self, head: &Head, bytes_max: usize) -> io::Result<Result<Vec<u8>, Response>> {
+        let deadline = Instant::now() + HEAD_TIMEOUT;
+        let mut chunks = Chunks::new(bytes_max);
+        let length = match http::body_length(head) {
+            Ok(BodyLength::None) => Some(0),
+            Ok(BodyLength::Length(length)) => match usize::try_from(length) {
+                Ok(length) if length <= bytes_max => Some(length),
+                _ => return Ok(Err(Response::error(413))),
+            },
+            Ok(BodyLength::Chunked) => None,
+            Err(error) => return Ok(Err(Response::error(error.status()))),
+        };
+        if head.header("expect").is_some_and(|expect| expect.eq_ignore_ascii_case("100-continue")) {
+            (&mut &*self.socket).write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+        }
+        loop {
+            match length {
+                Some(length) if self.buffer.len() >= length => return Ok(Ok(self.buffer.drain(..length).collect())),
+                Some(_) => {}
+                None => match chunks.take(&self.buffer) {
+                    Ok(used) => {
+                        self.buffer.drain(..used);
+                        if let Some(body) = chunks.finished() {
+                            return Ok(Ok(body));
+                        }
+                    }
+                    Err(error) => return Ok(Err(Response::error(error.status()))),
+                },
+            }
+            match self.read_more(deadline)? {
+                More::Bytes => {}
+                More::End => return Err(ErrorKind::UnexpectedEof.into()),
+                More::Late => return Ok(Err(Response::error(408))),
+            }
+        }
+    }
+
+    fn read_more(&mut self, deadline: Instant) -> io::Result<More> {
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(More::Late);
+            }
+            self.socket.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
+            let mut chunk = [0; 2048];
+            match (&mut &*self.socket).read(&mut chunk) {
+                Ok(0) => return Ok(More::End),
+                Ok(count) => {
+                    self.buffer.extend_from_slice(&chunk[..count]);
+                    return Ok(More::Bytes);
+                }
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn answer(&self, response: &Response, keep_alive: bool, head_only: bool) -> io::Result<Next<A>> {
+        (&mut &*self.socket).write_all(&response.encode(keep_alive, head_only))?;
+        Ok(if keep_alive { Next::Request } else { Next::End })
+    }
+}
+
+enum More {
+    Bytes,
+    End,
+    Late,
+}
+
+fn websocket_key<A: App>(head: &Head, engine: Option<Arc<Engine<A>>>) -> Engineio<A> {
+    match head.websocket_key() {
+        Ok(key) => Engineio::WebSocket(key.to_owned(), engine),
+        Err(error) => Engineio::RefusedUpgrade(error.status(), error.message()),
     }
 }
 
 /// Whether `path` is `base` (with or without its last slash) or lies below it.
 fn is_below(path: &str, base: &str) -> bool {
     path.starts_with(base) || path == base.trim_end_matches('/')
-}
-
-enum Engine {
-    Upgrade(String),
-    RefusedUpgrade(u16, &'static str),
-    Refused(Refusal),
-}
-
-/// Judges a request to Engine.IO, in the reference server's order: transport, session id, method, version.
-fn engine(head: &Head) -> Engine {
-    let upgrades = head.wants_websocket();
-    let refused = |refusal: Refusal| {
-        if upgrades { Engine::RefusedUpgrade(refusal.status(), refusal.message()) } else { Engine::Refused(refusal) }
-    };
-    match head.query_param("transport").as_deref() {
-        Some("websocket") => {}
-        // The other transport, polling, is not served.
-        _ => return refused(Refusal::TransportUnknown),
-    }
-    if head.query_param("sid").is_some() {
-        return refused(Refusal::SidUnknown);
-    }
-    if head.method != Method::Get {
-        return refused(Refusal::BadHandshakeMethod);
-    }
-    if !upgrades {
-        return Engine::Refused(Refusal::BadRequest);
-    }
-    if head.query_param("EIO").as_deref() != Some("4") {
-        return refused(Refusal::UnsupportedVersion);
-    }
-    match head.websocket_key() {
-        Ok(key) => Engine::Upgrade(derive_accept_key(key.as_bytes())),
-        Err(error) => Engine::RefusedUpgrade(error.status(), error.message()),
-    }
 }
 
 #[cfg(test)]

@@ -3,62 +3,61 @@
 use std::io::{self, ErrorKind, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
-use super::outbox::run_writers;
-use super::registry::{Registered, Shared};
+use super::outbox::{Helpers, run_writers};
+use super::registry::{Shared, SocketEntry};
 use super::{App, HttpHandler, Options, http};
 use crate::proto::frames::CloseCode;
 use crate::proto::http::Response;
 use crate::threads::Threads;
 use crate::timer::Timer;
-use parking_lot::Mutex;
 
 /// After a failed accept (usually: no descriptors left) the next one is tried after this pause, or at shutdown.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// How long HTTP requests that are parked or under way get to end by themselves.
+const LAST_REQUESTS: Duration = Duration::from_millis(500);
+
 /// A running server.
-pub struct Server {
-    shared: Arc<Shared>,
+pub struct Server<A: App> {
+    shared: Arc<Shared<A>>,
     address: SocketAddr,
     stop: Sender<()>,
 }
 
-impl Server {
+impl<A: App> Server<A> {
     /// Serves `listener`: Engine.IO for `app`, everything else by `http`.
     ///
     /// # Errors
     /// When the listener has no address or the system gives no thread.
-    pub fn start<A: App>(
+    pub fn start(
         listener: TcpListener,
         options: Options,
         timer: Timer,
         app: Arc<A>,
         http: Box<HttpHandler>,
-    ) -> io::Result<Server> {
+    ) -> io::Result<Server<A>> {
         let address = listener.local_addr()?;
-        let (writers, asking) = unbounded();
+        let ((writers, asking), (gone, over)) = (unbounded(), unbounded());
         let threads = Threads::default();
-        let shared = Arc::new(Shared {
-            options,
-            timer,
-            http,
-            sockets: Mutex::default(),
-            strangers: AtomicUsize::new(0),
-            clients: AtomicUsize::new(0),
-            writers,
-            keys: AtomicU64::new(0),
-            stopping: AtomicBool::new(false),
-            threads: threads.clone(),
-        });
-        // Not one of the counted: it ends only when the last outbox, and with it `shared`, is gone.
+        let shared = Shared::new(options, timer, app, http, Helpers { writers, gone }, threads.clone());
+        // These two are not counted: they end only when the last outbox, and with it `shared`, is gone.
         std::thread::Builder::new().name("writers".into()).spawn(move || run_writers(&asking, &threads))?;
+        let weak = Arc::downgrade(&shared);
+        std::thread::Builder::new().name("leavers".into()).spawn(move || {
+            for key in over {
+                if let Some(engine) = weak.upgrade().and_then(|shared| shared.by_key(key)) {
+                    engine.finish(false);
+                }
+            }
+        })?;
         let (stop, stopped) = bounded(1);
         let of_accept = shared.clone();
-        shared.threads.spawn("accept".into(), move || of_accept.accept(&listener, &stopped, &app))?;
+        shared.threads.spawn("accept".into(), move || accept(&of_accept, &listener, &stopped))?;
         Ok(Server { shared, address, stop })
     }
 
@@ -93,56 +92,54 @@ impl Server {
         let _ = TcpStream::connect_timeout(&(ip, self.address.port()).into(), Duration::from_secs(1));
     }
 
-    /// Closes every connection (1001: going away, upon which clients come back) and waits for their threads, at most
-    /// until `deadline`. `false`: some still ran.
+    /// Closes every connection (WebSocket 1001, polling `1`: going away, upon which clients come back) and waits for
+    /// their threads, at most until `deadline`. `false`: some still ran.
     pub fn close(&self, deadline: Instant) -> bool {
-        for open in self.shared.sockets.lock().values() {
-            match &open.connection {
-                Some(connection) => connection.close(CloseCode::GoingAway),
-                None => drop(open.socket.shutdown(Shutdown::Both)),
-            }
+        for engine in self.shared.all_engines() {
+            engine.connection.close(CloseCode::GoingAway);
         }
+        // Idle HTTP connections have nothing more to say; those with a request under way may end it.
+        self.shared.shut(Shutdown::Read, false);
+        let soon = (Instant::now() + LAST_REQUESTS).min(deadline);
+        if self.shared.threads.wait_all(soon) {
+            return true;
+        }
+        self.shared.shut(Shutdown::Both, true);
         self.shared.threads.wait_all(deadline)
     }
 }
 
-impl Shared {
-    fn accept<A: App>(self: Arc<Self>, listener: &TcpListener, stopped: &Receiver<()>, app: &Arc<A>) {
-        loop {
-            let accepted = listener.accept();
-            if self.stopping.load(Ordering::SeqCst) {
-                return;
-            }
-            match accepted {
-                Ok((socket, peer)) => self.clone().serve(socket, peer, app),
-                Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
-                Err(error) => {
-                    log::error!("cannot accept connections for now: {error}");
-                    if stopped.recv_timeout(ACCEPT_PAUSE).is_ok() {
-                        return;
-                    }
+fn accept<A: App>(shared: &Arc<Shared<A>>, listener: &TcpListener, stopped: &Receiver<()>) {
+    loop {
+        let accepted = listener.accept();
+        if shared.stopping.load(Ordering::SeqCst) {
+            return;
+        }
+        match accepted {
+            Ok((socket, peer)) => serve(shared, socket, peer),
+            Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                log::error!("cannot accept connections for now: {error}");
+                if stopped.recv_timeout(ACCEPT_PAUSE).is_ok() {
+                    return;
                 }
             }
         }
     }
+}
 
-    fn serve<A: App>(self: Arc<Self>, socket: TcpStream, peer: SocketAddr, app: &Arc<A>) {
-        let full = self.sockets.lock().len() >= self.options.max_connections;
-        let crowded = self.strangers.load(Ordering::Relaxed) >= super::STRANGERS_MAX;
-        if full || crowded {
-            log::warn!("{peer}: refused, there are too many connections (--max-connections)");
-            return refuse(&socket);
-        }
-        let socket = Arc::new(socket);
-        let registered = Registered::enter(&self, &socket);
-        let (app, refused) = (app.clone(), socket.clone());
-        let served = self.threads.spawn(format!("conn-{}", registered.key), move || {
-            http::serve(&socket, peer, registered, &*app);
-        });
-        if let Err(error) = served {
-            log::error!("{peer}: refused, no thread for it: {error}");
-            refuse(&refused);
-        }
+fn serve<A: App>(shared: &Arc<Shared<A>>, socket: TcpStream, peer: SocketAddr) {
+    if shared.sockets() >= shared.options.max_connections {
+        log::warn!("{peer}: refused, there are too many connections (--max-connections)");
+        return refuse(&socket);
+    }
+    let socket = Arc::new(socket);
+    let entry = SocketEntry::enter(shared, &socket);
+    let refused = socket.clone();
+    let served = shared.threads.spawn("conn".into(), move || http::serve(&socket, peer, &entry));
+    if let Err(error) = served {
+        log::error!("{peer}: refused, no thread for it: {error}");
+        refuse(&refused);
     }
 }
 

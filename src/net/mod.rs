@@ -1,26 +1,29 @@
 //! A Socket.IO server on plain threads, which knows nothing of Claude.
 //!
 //! ```text
-//!  accept thread ──▶ one thread a connection: HTTP, then WebSocket ──▶ App (authorize, connected, event, disconnected)
+//!  accept thread ──▶ one thread a socket: HTTP (polling), then WebSocket ──▶ engine ──▶ App (authorize, connected, event, disconnected)
 //!                                                                        │
 //!  socket ◀── outbox ◀── whoever has something to send ◀─────────────────┘
 //!               └─ a writer thread, while the client is behind
 //!  timer thread ──▶ pings, deadlines
 //! ```
 
+mod client;
 mod connection;
+mod engine;
 mod http;
 mod listener;
 mod outbox;
+mod polling;
 mod registry;
 mod websocket;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+pub use self::client::{Arguments, Client};
 pub use self::listener::Server;
 pub use self::outbox::Sink;
 pub use crate::proto::frames::{CloseCode, Frames};
@@ -31,6 +34,9 @@ pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a connection may stay without a successful CONNECT.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a polling client may take to change to the WebSocket that it has opened.
+pub const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Connections that have not authenticated, at the same time.
 pub const STRANGERS_MAX: usize = 512;
@@ -65,15 +71,6 @@ pub struct Handshake {
     pub bearer: Option<String>,
 }
 
-/// A client whose CONNECT is accepted.
-#[derive(Clone)]
-pub struct Client {
-    /// Names its connection within this server.
-    pub key: u64,
-    /// Where packets for it go.
-    pub sink: Arc<dyn Sink>,
-}
-
 /// An event from a client.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
@@ -100,6 +97,11 @@ pub struct ConnectError {
 pub trait App: Send + Sync + 'static {
     /// What the application keeps of each connected client.
     type Client: Send;
+
+    /// Whether there is such a namespace. `/` is what clients connect to if they do not ask for another.
+    fn serves(&self, namespace: &str) -> bool {
+        namespace == "/"
+    }
 
     /// Whether this client may connect.
     ///

@@ -1,6 +1,9 @@
 //! What waits to be sent to one client, and who sends it.
 //!
 //! ```text
+//!   polling ──push──▶ queued; a parked poll is woken and takes what fits into one payload
+//!     │ upgrade
+//!     ▼
 //!   idle ──push: the kernel takes all──▶ idle
 //!     │ push: a remainder is left
 //!     ▼
@@ -17,12 +20,13 @@ use std::io::{self, ErrorKind, IoSlice, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use parking_lot::{Condvar, Mutex};
 
-use crate::proto::frames::{CloseCode, Frames};
+use crate::proto::engineio::{self, PayloadBuilder};
+use crate::proto::frames::{CloseCode, Frames, Payload};
 use crate::threads::Threads;
 
 /// A client that takes not one byte for so long is gone.
@@ -30,6 +34,9 @@ pub const STALL_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A writer thread without work waits so long for more before it ends.
 const WRITER_LINGER: Duration = Duration::from_secs(1);
+
+/// A poll that arrives during an upgrade waits so long for what the upgrade brings.
+const LATE_POLL: Duration = Duration::from_millis(100);
 
 /// How many pieces one system call sends at most.
 const WRITE_PIECES_MAX: usize = 32;
@@ -42,16 +49,43 @@ pub trait Sink: Send + Sync {
 
 /// The outbox of one connection.
 pub struct Outbox {
-    socket: Arc<TcpStream>,
+    /// Names the connection.
+    key: u64,
     state: Mutex<State>,
     more: Condvar,
     bytes_max: usize,
-    writers: Sender<Arc<Outbox>>,
+    helpers: Helpers,
     itself: Weak<Outbox>,
+}
+
+/// Threads that an outbox may call upon.
+#[derive(Clone)]
+pub struct Helpers {
+    /// Gets those that need a writer thread.
+    pub writers: Sender<Arc<Outbox>>,
+    /// Gets the keys of polling connections that are over: no thread waits for their end.
+    pub gone: Sender<u64>,
+}
+
+/// What a poll is answered with.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Polled {
+    /// The body.
+    Payload(String),
+    /// Another poll is parked already, or there is nothing to poll any more: the request is refused.
+    Refused,
 }
 
 #[derive(Default)]
 struct State {
+    /// None while the client polls.
+    socket: Option<Arc<TcpStream>>,
+    /// A poll waits for something to say.
+    parked: bool,
+    /// The client is changing to a WebSocket: polls are answered at once, if with nothing.
+    upgrading: bool,
+    /// The client has ended the connection itself.
+    left: bool,
     queue: VecDeque<Piece>,
     /// Of the queue, not yet taken by the kernel.
     bytes: usize,
@@ -70,20 +104,105 @@ struct Piece {
 }
 
 impl Outbox {
-    /// An empty outbox that holds at most `bytes_max` bytes; `writers` is where it asks for a thread.
+    /// An empty outbox that holds at most `bytes_max` bytes. Without a socket the client polls.
     #[must_use]
-    pub fn new(socket: Arc<TcpStream>, bytes_max: usize, writers: Sender<Arc<Outbox>>) -> Arc<Outbox> {
+    pub fn new(key: u64, socket: Option<Arc<TcpStream>>, bytes_max: usize, helpers: Helpers) -> Arc<Outbox> {
+        let state = State { socket, ..State::default() };
         Arc::new_cyclic(|itself| Outbox {
-            socket,
-            state: Mutex::default(),
+            key,
+            state: Mutex::new(state),
             more: Condvar::new(),
             bytes_max,
-            writers,
+            helpers,
             itself: itself.clone(),
         })
     }
 
-    /// Ends the connection in good order: what is queued, then a close frame, then no more. Never blocks.
+    /// Answers a poll: with what waits, up to `payload_bytes_max`, or as soon as something does. Blocks; every
+    /// heartbeat ends it.
+    pub fn poll(&self, payload_bytes_max: usize) -> Polled {
+        let mut state = self.state.lock();
+        if state.socket.is_some() {
+            return Polled::Refused;
+        }
+        if state.parked {
+            // Two at once: the first is told that it is over, and so it is.
+            self.abandon(&mut state);
+            return Polled::Refused;
+        }
+        state.parked = true;
+        let late = state.upgrading.then(|| Instant::now() + LATE_POLL);
+        while state.queue.is_empty() && !state.ended && state.socket.is_none() {
+            match late {
+                Some(at) if state.upgrading => {
+                    if self.more.wait_until(&mut state, at).timed_out() {
+                        break;
+                    }
+                }
+                None if state.upgrading => break,
+                _ => self.more.wait(&mut state),
+            }
+        }
+        state.parked = false;
+        if state.queue.is_empty() || state.socket.is_some() {
+            let packet = if state.ended && !state.left { engineio::CLOSE } else { engineio::NOOP };
+            return Polled::Payload(packet.to_owned());
+        }
+        let payload = state.take_payload(payload_bytes_max);
+        if state.ended && state.queue.is_empty() {
+            self.tell_gone();
+        }
+        Polled::Payload(payload)
+    }
+
+    /// Whether the client polls.
+    #[must_use]
+    pub fn polls(&self) -> bool {
+        self.state.lock().socket.is_none()
+    }
+
+    /// The client has opened a WebSocket beside its polling: parked and later polls are answered at once, so that it
+    /// can leave off. `false`: it has one already.
+    pub fn begin_upgrade(&self) -> bool {
+        let mut state = self.state.lock();
+        let possible = state.socket.is_none() && !state.upgrading && !state.ended;
+        if possible {
+            state.upgrading = true;
+            self.more.notify_all();
+        }
+        possible
+    }
+
+    /// The WebSocket was given up: polling goes on.
+    pub fn cancel_upgrade(&self) {
+        self.state.lock().upgrading = false;
+    }
+
+    /// The client has said that it goes: a parked poll is released with nothing to say.
+    pub fn leave(&self) {
+        let mut state = self.state.lock();
+        state.left = true;
+        self.abandon(&mut state);
+    }
+
+    /// From now on everything goes over `socket`, what waits first. `false`: the connection is over.
+    pub fn upgrade(&self, socket: &Arc<TcpStream>) -> bool {
+        let mut state = self.state.lock();
+        if state.ended {
+            return false;
+        }
+        state.socket = Some(socket.clone());
+        state.upgrading = false;
+        self.more.notify_all();
+        let waiting = std::mem::take(&mut state.queue);
+        state.bytes = 0;
+        for piece in waiting {
+            self.put_rest(&mut state, piece);
+        }
+        !state.ended
+    }
+
+    /// Ends the connection in good order: what is queued, then a close frame (polling: `1`), then no more. Never blocks.
     pub fn close(&self, code: CloseCode) {
         self.close_with(&Arc::new(Frames::raw(code.frame())));
     }
@@ -92,8 +211,7 @@ impl Outbox {
     pub fn close_with(&self, frame: &Arc<Frames>) {
         let mut state = self.state.lock();
         if !state.ended {
-            self.put(&mut state, frame);
-            self.end(&mut state);
+            self.put_last(&mut state, frame);
         }
     }
 
@@ -103,10 +221,14 @@ impl Outbox {
         self.abandon(&mut state);
     }
 
-    fn end(&self, state: &mut State) {
+    fn put_last(&self, state: &mut State, frame: &Arc<Frames>) {
+        match state.socket {
+            Some(_) => self.put(state, frame),
+            None => self.put(state, &Arc::new(Frames::packet(engineio::CLOSE))),
+        }
         state.ended = true;
-        if !state.draining {
-            let _ = self.socket.shutdown(Shutdown::Write);
+        if let Some(socket) = state.socket.as_ref().filter(|_| !state.draining) {
+            let _ = socket.shutdown(Shutdown::Write);
         }
         self.more.notify_all();
     }
@@ -115,36 +237,46 @@ impl Outbox {
         state.ended = true;
         state.queue.clear();
         state.bytes = 0;
-        let _ = self.socket.shutdown(Shutdown::Both);
+        match &state.socket {
+            Some(socket) => drop(socket.shutdown(Shutdown::Both)),
+            None => self.tell_gone(),
+        }
         self.more.notify_all();
     }
 
+    /// Told more than once does no harm; nobody listens only when the server has stopped.
+    fn tell_gone(&self) {
+        let _ = self.helpers.gone.send(self.key);
+    }
+
     fn put(&self, state: &mut State, frames: &Arc<Frames>) {
-        let bytes = frames.bytes();
-        let mut sent = 0;
-        if !state.draining {
-            match send_now(&self.socket, bytes) {
-                Ok(count) => sent = count,
+        self.put_rest(state, Piece { frames: frames.clone(), sent: 0, end: frames.bytes().len() });
+    }
+
+    fn put_rest(&self, state: &mut State, mut piece: Piece) {
+        if let Some(socket) = state.socket.as_ref().filter(|_| !state.draining) {
+            match send_now(socket, &piece.frames.bytes()[piece.sent..piece.end]) {
+                Ok(count) => piece.sent += count,
                 Err(error) => {
                     log::debug!("a client cannot be written to: {error}");
                     return self.abandon(state);
                 }
             }
         }
-        if sent == bytes.len() {
+        if piece.sent == piece.end {
             return;
         }
-        state.bytes += bytes.len() - sent;
-        state.queue.push_back(Piece { frames: frames.clone(), sent, end: bytes.len() });
-        if !state.draining {
+        state.bytes += piece.end - piece.sent;
+        state.queue.push_back(piece);
+        if state.socket.is_some() && !state.draining {
             state.draining = true;
             if !state.has_writer {
                 state.has_writer = true;
                 // Fails only when the server has stopped; then nobody waits for these bytes.
-                let _ = self.itself.upgrade().map(|outbox| self.writers.send(outbox));
+                let _ = self.itself.upgrade().map(|outbox| self.helpers.writers.send(outbox));
             }
         }
-        self.more.notify_one();
+        self.more.notify_all();
     }
 
     /// Too much is queued: only the frame that is cut is completed, then the client is told to come back later.
@@ -154,19 +286,23 @@ impl Outbox {
         if let Some(first) = state.queue.front_mut() {
             first.end = first.frames.frame_end(first.sent);
         }
+        if state.socket.is_none() {
+            // No frame is ever cut by a payload.
+            state.queue.clear();
+        }
         state.bytes = state.queue.iter().map(|piece| piece.end - piece.sent).sum();
-        self.put(state, &Arc::new(Frames::raw(CloseCode::TryAgainLater.frame())));
-        self.end(state);
+        self.put_last(state, &Arc::new(Frames::raw(CloseCode::TryAgainLater.frame())));
     }
 
     /// The writer thread: sends, blocking, until nothing is left.
     fn drain(&self) {
         let mut state = self.state.lock();
+        let Some(socket) = state.socket.clone() else { return };
         loop {
             if state.queue.is_empty() {
                 state.draining = false;
                 if state.ended {
-                    let _ = self.socket.shutdown(Shutdown::Write);
+                    let _ = socket.shutdown(Shutdown::Write);
                 }
                 if state.ended || self.more.wait_for(&mut state, WRITER_LINGER).timed_out() && state.queue.is_empty() {
                     state.has_writer = false;
@@ -174,16 +310,11 @@ impl Outbox {
                 }
                 continue;
             }
-            let pieces: Vec<_> = state
-                .queue
-                .iter()
-                .take(WRITE_PIECES_MAX)
-                .map(|piece| (piece.frames.clone(), piece.sent, piece.end))
-                .collect();
+            let pieces = state.queue.iter().take(WRITE_PIECES_MAX);
+            let pieces: Vec<_> = pieces.map(|piece| (piece.frames.clone(), piece.sent, piece.end)).collect();
             drop(state);
-            let slices: Vec<_> =
-                pieces.iter().map(|(frames, sent, end)| IoSlice::new(&frames.bytes()[*sent..*end])).collect();
-            let written = (&*self.socket).write_vectored(&slices);
+            let slices = pieces.iter().map(|(frames, sent, end)| IoSlice::new(&frames.bytes()[*sent..*end]));
+            let written = (&*socket).write_vectored(&slices.collect::<Vec<_>>());
             state = self.state.lock();
             match written {
                 Ok(count) => state.advance(count),
@@ -212,6 +343,28 @@ impl Sink for Outbox {
 }
 
 impl State {
+    /// As many whole packets as fit into one payload, and always one.
+    fn take_payload(&mut self, bytes_max: usize) -> String {
+        let mut payload = PayloadBuilder::new(bytes_max);
+        while let Some(first) = self.queue.front_mut() {
+            let fits = match first.frames.payload(first.sent) {
+                Some(Payload::Text(packet)) => payload.push_text(packet),
+                Some(Payload::Binary(bytes)) => payload.push_binary(bytes),
+                None => true,
+            };
+            if !fits {
+                break;
+            }
+            let next = first.frames.next(first.sent);
+            self.bytes = self.bytes.saturating_sub(next - first.sent);
+            first.sent = next;
+            if first.sent >= first.end {
+                self.queue.pop_front();
+            }
+        }
+        payload.finish()
+    }
+
     fn advance(&mut self, mut count: usize) {
         self.bytes = self.bytes.saturating_sub(count);
         while let Some(first) = self.queue.front_mut() {
@@ -268,7 +421,6 @@ mod tests {
     use crossbeam_channel::unbounded;
     use std::io::Read;
     use std::net::TcpListener;
-    use std::time::Instant;
 
     struct Pair {
         outbox: Arc<Outbox>,
@@ -285,7 +437,8 @@ mod tests {
         let threads = Threads::default();
         let of_writers = threads.clone();
         threads.spawn("writers".into(), move || run_writers(&asking, &of_writers)).expect("a thread");
-        Pair { outbox: Outbox::new(Arc::new(server), bytes_max, writers), client, threads }
+        let helpers = Helpers { writers, gone: unbounded().0 };
+        Pair { outbox: Outbox::new(0, Some(Arc::new(server)), bytes_max, helpers), client, threads }
     }
 
     #[test]
@@ -327,6 +480,78 @@ mod tests {
         let (body, last) = read.split_at(read.len() - close.len());
         assert_eq!(last, close);
         assert!(body.chunks(frames.bytes().len()).all(|chunk| chunk == frames.bytes()), "no frame is cut");
+    }
+
+    fn polling() -> (Arc<Outbox>, Receiver<u64>) {
+        let (gone, told) = unbounded();
+        (Outbox::new(7, None, 1000, Helpers { writers: unbounded().0, gone }), told)
+    }
+
+    fn packet(text: &str) -> Arc<Frames> {
+        Arc::new(Frames::packet(text))
+    }
+
+    #[test]
+    fn a_poll_takes_what_fits_and_waits_where_there_is_nothing() {
+        let (outbox, _told) = polling();
+        let mut two = Frames::packet("4a");
+        two.push(&["4b"]);
+        two.push_binary(b"x");
+        outbox.push(&Arc::new(two));
+        outbox.push(&packet("4c"));
+        assert_eq!(outbox.poll(5), Polled::Payload("4a\x1e4b".into()));
+        assert_eq!(outbox.poll(100), Polled::Payload("beA==\x1e4c".into()));
+        let waiting = outbox.clone();
+        let poll = std::thread::spawn(move || waiting.poll(100));
+        while !outbox.state.lock().parked {
+            std::thread::yield_now();
+        }
+        outbox.push(&packet("4d"));
+        assert_eq!(poll.join().expect("ends"), Polled::Payload("4d".into()));
+        assert_eq!(outbox.state.lock().bytes, 0);
+    }
+
+    #[test]
+    fn two_polls_at_once_end_the_connection() {
+        let (outbox, told) = polling();
+        let waiting = outbox.clone();
+        let first = std::thread::spawn(move || waiting.poll(100));
+        while !outbox.state.lock().parked {
+            std::thread::yield_now();
+        }
+        assert_eq!(outbox.poll(100), Polled::Refused);
+        assert_eq!(first.join().expect("ends"), Polled::Payload("1".into()));
+        assert_eq!(told.try_recv(), Ok(7));
+    }
+
+    #[test]
+    fn a_close_is_the_last_packet_and_a_slow_poller_is_sent_away() {
+        let (outbox, told) = polling();
+        outbox.push(&packet("4a"));
+        outbox.close(CloseCode::GoingAway);
+        assert!(!outbox.push(&packet("4b")) && told.is_empty());
+        assert_eq!((outbox.poll(100), told.try_recv()), (Polled::Payload("4a\x1e1".into()), Ok(7)));
+        let (outbox, _told) = polling();
+        while outbox.push(&packet(&"x".repeat(300))) {}
+        assert_eq!(outbox.poll(100), Polled::Payload("1".into()));
+    }
+
+    #[test]
+    fn what_waits_at_an_upgrade_goes_first() {
+        let Pair { outbox: with_socket, mut client, .. } = pair(1000);
+        let socket = with_socket.state.lock().socket.clone().expect("a socket");
+        let (outbox, _told) = polling();
+        outbox.push(&packet("4a"));
+        assert!(outbox.begin_upgrade() && !outbox.begin_upgrade());
+        assert_eq!(outbox.poll(100), Polled::Payload("4a".into()));
+        assert_eq!(outbox.poll(100), Polled::Payload("6".into()), "released at once");
+        outbox.push(&packet("4b"));
+        assert!(outbox.upgrade(&socket));
+        outbox.push(&packet("4c"));
+        assert_eq!(outbox.poll(100), Polled::Refused);
+        let mut read = [0; 8];
+        client.read_exact(&mut read).expect("two frames");
+        assert_eq!(&read, b"\x81\x024b\x81\x024c");
     }
 
     #[test]

@@ -1,84 +1,186 @@
-//! The books: which sockets are open, and what their threads share.
+//! The books: which sockets and which Engine.IO connections are open, and what their threads share.
 
-use std::collections::HashMap;
-use std::net::TcpStream;
+use std::collections::{HashMap, VecDeque};
+use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 
-use super::connection::Connection;
-use super::outbox::Outbox;
-use super::{HttpHandler, Options};
-use crate::proto::frames::CloseCode;
+use super::engine::Engine;
+use super::outbox::Helpers;
+use super::{App, HttpHandler, Options, STRANGERS_MAX};
 use crate::threads::Threads;
 use crate::timer::Timer;
 
+/// How many connections that their clients have closed are remembered: a poll that was under way gets its answer.
+const TOMBSTONES_MAX: usize = 256;
+
 /// What every connection's thread needs.
-pub(super) struct Shared {
+pub(super) struct Shared<A: App> {
     pub options: Options,
     pub timer: Timer,
+    pub app: Arc<A>,
     pub http: Box<HttpHandler>,
-    /// All that are open, HTTP included; the value is there once Engine.IO is spoken.
-    pub sockets: Mutex<HashMap<u64, Open>>,
-    /// Connections without a successful CONNECT.
-    pub strangers: AtomicUsize,
-    /// Those with one.
-    pub clients: AtomicUsize,
-    pub writers: Sender<Arc<Outbox>>,
-    pub keys: AtomicU64,
+    pub helpers: Helpers,
     pub stopping: AtomicBool,
     pub threads: Threads,
+    /// Connected clients.
+    pub clients: AtomicUsize,
+    sockets: Mutex<HashMap<u64, Open>>,
+    engines: Mutex<Engines<A>>,
+    /// Connections without a successful CONNECT.
+    strangers: AtomicUsize,
+    keys: AtomicU64,
 }
 
 /// An open socket.
-pub(super) struct Open {
-    pub socket: Arc<TcpStream>,
-    pub connection: Option<Arc<Connection>>,
+struct Open {
+    socket: Arc<TcpStream>,
+    /// It carries a WebSocket: its Engine.IO connection sees to its end.
+    websocket: bool,
 }
 
-/// A connection's entry in the books; it is crossed out when this is dropped, panics included.
-pub(super) struct Registered {
-    pub shared: Arc<Shared>,
-    pub key: u64,
-    stranger: bool,
+struct Engines<A: App> {
+    by_sid: HashMap<String, Arc<Engine<A>>>,
+    sids: HashMap<u64, String>,
+    tombstones: VecDeque<String>,
 }
 
-impl Registered {
-    /// Enters a socket that was just accepted.
-    pub fn enter(shared: &Arc<Shared>, socket: &Arc<TcpStream>) -> Registered {
-        let key = shared.keys.fetch_add(1, Ordering::Relaxed);
-        shared.sockets.lock().insert(key, Open { socket: socket.clone(), connection: None });
-        shared.strangers.fetch_add(1, Ordering::Relaxed);
-        Registered { shared: shared.clone(), key, stranger: true }
+/// What a session id stands for.
+pub(super) enum Known<A: App> {
+    Open(Arc<Engine<A>>),
+    /// Its client has just closed it.
+    Left,
+    Unknown,
+}
+
+impl<A: App> Shared<A> {
+    pub fn new(
+        options: Options,
+        timer: Timer,
+        app: Arc<A>,
+        http: Box<HttpHandler>,
+        helpers: Helpers,
+        threads: Threads,
+    ) -> Arc<Shared<A>> {
+        Arc::new(Shared {
+            options,
+            timer,
+            app,
+            http,
+            helpers,
+            stopping: AtomicBool::new(false),
+            threads,
+            clients: AtomicUsize::new(0),
+            sockets: Mutex::default(),
+            engines: Mutex::new(Engines { by_sid: HashMap::new(), sids: HashMap::new(), tombstones: VecDeque::new() }),
+            strangers: AtomicUsize::new(0),
+            keys: AtomicU64::new(0),
+        })
     }
 
-    /// Engine.IO is spoken from now on.
-    pub fn opened(&self, connection: &Arc<Connection>) {
-        let mut sockets = self.shared.sockets.lock();
-        if let Some(open) = sockets.get_mut(&self.key) {
-            open.connection = Some(connection.clone());
-        }
-        drop(sockets);
-        if self.shared.stopping.load(Ordering::SeqCst) {
-            connection.close(CloseCode::GoingAway);
+    pub fn next_key(&self) -> u64 {
+        self.keys.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// How many sockets are open.
+    pub fn sockets(&self) -> usize {
+        self.sockets.lock().len()
+    }
+
+    /// Shuts all sockets, or only those that speak HTTP; for the end of the server.
+    pub fn shut(&self, how: Shutdown, websockets_too: bool) {
+        for open in self.sockets.lock().values().filter(|open| websockets_too || !open.websocket) {
+            let _ = open.socket.shutdown(how);
         }
     }
 
-    /// A CONNECT has succeeded.
-    pub fn authenticated(&mut self) {
-        if std::mem::take(&mut self.stranger) {
-            self.shared.strangers.fetch_sub(1, Ordering::Relaxed);
-            self.shared.clients.fetch_add(1, Ordering::Relaxed);
+    /// All connections; for the end of the server.
+    pub fn all_engines(&self) -> Vec<Arc<Engine<A>>> {
+        self.engines.lock().by_sid.values().cloned().collect()
+    }
+
+    /// Enters a new connection. `false`: there are too many strangers.
+    pub fn enter(&self, engine: &Arc<Engine<A>>) -> bool {
+        if self.strangers.fetch_add(1, Ordering::Relaxed) >= STRANGERS_MAX {
+            self.strangers.fetch_sub(1, Ordering::Relaxed);
+            return false;
+        }
+        let mut engines = self.engines.lock();
+        engines.sids.insert(engine.connection.key, engine.sid.clone());
+        engines.by_sid.insert(engine.sid.clone(), engine.clone());
+        true
+    }
+
+    /// Crosses a connection out. `false`: it was out already.
+    pub fn leave(&self, engine: &Engine<A>, authenticated: bool, by_client: bool) -> bool {
+        let mut engines = self.engines.lock();
+        engines.sids.remove(&engine.connection.key);
+        let was_in = engines.by_sid.remove(&engine.sid).is_some();
+        if was_in && by_client {
+            if engines.tombstones.len() >= TOMBSTONES_MAX {
+                engines.tombstones.pop_front();
+            }
+            engines.tombstones.push_back(engine.sid.clone());
+        }
+        drop(engines);
+        if was_in {
+            let count = if authenticated { &self.clients } else { &self.strangers };
+            count.fetch_sub(1, Ordering::Relaxed);
+        }
+        was_in
+    }
+
+    /// A stranger has become a client.
+    pub fn authenticated(&self) {
+        self.strangers.fetch_sub(1, Ordering::Relaxed);
+        self.clients.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn by_sid(&self, sid: &str) -> Known<A> {
+        let engines = self.engines.lock();
+        match engines.by_sid.get(sid) {
+            Some(engine) => Known::Open(engine.clone()),
+            None if engines.tombstones.iter().any(|left| left == sid) => Known::Left,
+            None => Known::Unknown,
+        }
+    }
+
+    /// The first poll after the client's own close was answered: from now on the id is unknown.
+    pub fn forget(&self, sid: &str) {
+        self.engines.lock().tombstones.retain(|left| left != sid);
+    }
+
+    pub fn by_key(&self, key: u64) -> Option<Arc<Engine<A>>> {
+        let engines = self.engines.lock();
+        engines.by_sid.get(engines.sids.get(&key)?).cloned()
+    }
+}
+
+/// A socket's entry in the books; it is crossed out when this is dropped, panics included.
+pub(super) struct SocketEntry<A: App> {
+    pub shared: Arc<Shared<A>>,
+    key: u64,
+}
+
+impl<A: App> SocketEntry<A> {
+    pub fn enter(shared: &Arc<Shared<A>>, socket: &Arc<TcpStream>) -> SocketEntry<A> {
+        let key = shared.next_key();
+        shared.sockets.lock().insert(key, Open { socket: socket.clone(), websocket: false });
+        SocketEntry { shared: shared.clone(), key }
+    }
+
+    /// The socket is a WebSocket from now on.
+    pub fn is_websocket(&self) {
+        if let Some(open) = self.shared.sockets.lock().get_mut(&self.key) {
+            open.websocket = true;
         }
     }
 }
 
-impl Drop for Registered {
+impl<A: App> Drop for SocketEntry<A> {
     fn drop(&mut self) {
         self.shared.sockets.lock().remove(&self.key);
-        let count = if self.stranger { &self.shared.strangers } else { &self.shared.clients };
-        count.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -37,6 +37,18 @@ impl CloseCode {
     }
 }
 
+const FINAL_TEXT: u8 = 0x81;
+const FINAL_BINARY: u8 = 0x82;
+
+/// What a frame carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Payload<'a> {
+    /// An Engine.IO packet.
+    Text(&'a str),
+    /// A binary message.
+    Binary(&'a [u8]),
+}
+
 /// Whole WebSocket frames, and where each of them ends.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Frames {
@@ -74,9 +86,16 @@ impl Frames {
         self.push_around(parts, &[], "");
     }
 
+    /// Adds one binary frame.
+    pub fn push_binary(&mut self, bytes: &[u8]) {
+        self.header(FINAL_BINARY, bytes.len());
+        self.bytes.extend_from_slice(bytes);
+        self.ends.push(self.bytes.len());
+    }
+
     fn push_around(&mut self, before: &[&str], middle: &[&str], after: &str) {
         let length = |parts: &[&str]| parts.iter().map(|part| part.len()).sum::<usize>();
-        self.header(length(before) + length(middle) + after.len());
+        self.header(FINAL_TEXT, length(before) + length(middle) + after.len());
         for part in before.iter().chain(middle) {
             self.bytes.extend_from_slice(part.as_bytes());
         }
@@ -84,10 +103,9 @@ impl Frames {
         self.ends.push(self.bytes.len());
     }
 
-    fn header(&mut self, length: usize) {
-        const FINAL_TEXT: u8 = 0x81;
+    fn header(&mut self, first: u8, length: usize) {
         self.bytes.reserve(length + 10);
-        self.bytes.push(FINAL_TEXT);
+        self.bytes.push(first);
         match (u8::try_from(length), u16::try_from(length)) {
             (Ok(short), _) if short < 126 => self.bytes.push(short),
             (_, Ok(medium)) => {
@@ -111,6 +129,30 @@ impl Frames {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
+    }
+
+    /// What the frame that begins at byte `at` carries, for transports that are no WebSocket; `None` for a close frame,
+    /// and behind the last.
+    #[must_use]
+    pub fn payload(&self, at: usize) -> Option<Payload<'_>> {
+        let end = *self.ends.get(self.ends.partition_point(|end| *end <= at))?;
+        let header = match self.bytes[at + 1] {
+            126 => 4,
+            127 => 10,
+            _ => 2,
+        };
+        let payload = &self.bytes[at + header..end];
+        match self.bytes[at] {
+            FINAL_TEXT => std::str::from_utf8(payload).ok().map(Payload::Text),
+            FINAL_BINARY => Some(Payload::Binary(payload)),
+            _ => None,
+        }
+    }
+
+    /// Where the frame that begins at byte `at` ends.
+    #[must_use]
+    pub fn next(&self, at: usize) -> usize {
+        self.ends.get(self.ends.partition_point(|end| *end <= at)).copied().unwrap_or(self.bytes.len())
     }
 
     /// Where the frame that byte `at` belongs to ends; `at` itself where no frame is cut by it.
@@ -147,6 +189,25 @@ mod tests {
         }
         let Message::Close(Some(close)) = client.read().expect("a frame") else { panic!("no close") };
         assert_eq!(u16::from(close.code), 1013);
+    }
+
+    #[test]
+    fn payloads_are_read_back() {
+        let texts = [0, 125, 126, 65_536].map(|length| "x".repeat(length));
+        let mut frames = Frames::default();
+        for text in &texts {
+            frames.push(&[text]);
+            frames.push_binary(text.as_bytes());
+        }
+        let mut at = 0;
+        for text in &texts {
+            assert!(frames.payload(at) == Some(Payload::Text(text)));
+            at = frames.next(at);
+            assert!(frames.payload(at) == Some(Payload::Binary(text.as_bytes())));
+            at = frames.next(at);
+        }
+        assert_eq!((frames.payload(at), frames.next(at)), (None, at));
+        assert_eq!(Frames::raw(CloseCode::GoingAway.frame()).payload(0), None);
     }
 
     #[test]

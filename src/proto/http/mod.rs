@@ -2,10 +2,12 @@
 //!
 //! A parser that guesses is how requests get smuggled, so whatever the specification calls malformed is refused.
 
+mod body;
 mod head;
 mod policy;
 mod response;
 
+pub use body::{ChunkError, Chunks};
 pub use head::{
     BodyLength, HEAD_BYTES_MAX, HEADERS_MAX, Head, HeadError, Method, REQUEST_LINE_BYTES_MAX, UpgradeError,
     body_length, parse_head,

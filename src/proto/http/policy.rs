@@ -100,6 +100,42 @@ impl HostPolicy {
     }
 }
 
+impl HostPolicy {
+    /// The headers that let a page of another origin read the response; none where that is not wanted. The origin was
+    /// checked before. Credentials are allowed to named origins only, never to all.
+    #[must_use]
+    pub fn cors_headers(&self, head: &Head) -> Vec<(&'static str, String)> {
+        let Some(origin) = head.header("origin") else { return Vec::new() };
+        let asked = Origin::parse(origin);
+        let named = self.cors_origins.iter().any(|allowed| asked.is_some() && Origin::parse(allowed) == asked);
+        if named {
+            vec![
+                ("Access-Control-Allow-Origin", origin.to_owned()),
+                ("Access-Control-Allow-Credentials", "true".into()),
+                ("Vary", "Origin".into()),
+            ]
+        } else if self.cors_origins.iter().any(|allowed| allowed == "*") {
+            vec![("Access-Control-Allow-Origin", "*".into())]
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// The answer's headers to a preflight request; `None` where no page of another origin may ask.
+    #[must_use]
+    pub fn preflight_headers(&self, head: &Head) -> Option<Vec<(&'static str, String)>> {
+        let mut headers = self.cors_headers(head);
+        if headers.is_empty() {
+            return None;
+        }
+        headers.push(("Access-Control-Allow-Methods", "GET,HEAD,PUT,PATCH,POST,DELETE".into()));
+        if let Some(asked) = head.header("access-control-request-headers") {
+            headers.push(("Access-Control-Allow-Headers", asked.to_owned()));
+        }
+        Some(headers)
+    }
+}
+
 /// `host` or `host:port`; IPv6 addresses keep their brackets.
 #[derive(Debug, PartialEq, Eq)]
 struct Authority {
@@ -245,6 +281,34 @@ mod tests {
         let open = HostPolicy::new("127.0.0.1".parse().expect("an address"), vec![], None, vec!["*".into()]);
         assert_eq!(status(&open, "localhost", Some("http://any.example")), 200);
         assert_eq!(status(&open, "localhost", Some("null")), 403);
+    }
+
+    #[test]
+    fn other_origins_may_read_only_what_was_allowed() {
+        let headers = |cors: &str, origin: &str| {
+            let cors = Some(cors).filter(|cors| !cors.is_empty()).map(str::to_owned).into_iter().collect();
+            let policy = HostPolicy::new("127.0.0.1".parse().expect("an address"), vec![], None, cors);
+            let request = format!(
+                "OPTIONS / HTTP/1.1\r\nHost: localhost\r\nOrigin: {origin}\r\nAccess-Control-Request-Headers: x-a\r\n\r\n"
+            );
+            let (head, _) = parse_head(request.as_bytes()).expect("sound").expect("complete");
+            let shown = |headers: Vec<(&str, String)>| {
+                headers.iter().map(|(name, value)| format!("{name}: {value}")).collect::<Vec<_>>().join("; ")
+            };
+            policy.preflight_headers(&head).map(shown)
+        };
+        let methods = "Access-Control-Allow-Methods: GET,HEAD,PUT,PATCH,POST,DELETE; Access-Control-Allow-Headers: x-a";
+        let named =
+            "Access-Control-Allow-Origin: http://a.example; Access-Control-Allow-Credentials: true; Vary: Origin";
+        let cases = [
+            ("", "http://localhost", None),
+            ("http://a.example", "http://localhost", None),
+            ("http://a.example", "http://a.example", Some(format!("{named}; {methods}"))),
+            ("*", "http://b.example", Some(format!("Access-Control-Allow-Origin: *; {methods}"))),
+        ];
+        for (cors, origin, expected) in cases {
+            assert_eq!(headers(cors, origin), expected, "{cors} {origin}");
+        }
     }
 
     #[test]

@@ -88,3 +88,39 @@ fn prefix(types: &str, namespace: &str) -> String {
 fn quoted(text: &str) -> String {
     Value::from(text).to_string()
 }
+
+/// What a packet with arguments is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outgoing<'a> {
+    /// An event; `ack`: the id under which the client is to acknowledge it.
+    Event {
+        /// Its name.
+        name: &'a str,
+        /// Where an acknowledgement is wanted.
+        ack: Option<u64>,
+    },
+    /// The acknowledgement of the client's event `id`.
+    Ack {
+        /// The client's number.
+        id: u64,
+    },
+}
+
+/// A packet with arguments in any form: `42["a"]`, `451-/ns,7["a",{"_placeholder":true,"num":0}]`, `43/ns,7[1]`. The
+/// attachments follow it as binary messages.
+pub fn encode(namespace: &str, packet: Outgoing<'_>, values: &[Value], attachments: usize) -> String {
+    let (plain, binary, ack, name) = match packet {
+        Outgoing::Event { name, ack } => ("42", "45", ack, Some(name)),
+        Outgoing::Ack { id } => ("43", "46", Some(id), None),
+    };
+    let types = if attachments == 0 { plain.to_owned() } else { format!("{binary}{attachments}-") };
+    let mut text = prefix(&types, namespace);
+    if let Some(ack) = ack {
+        text.push_str(&ack.to_string());
+    }
+    let parts = name.map(quoted).into_iter().chain(values.iter().map(Value::to_string));
+    text.push('[');
+    text.push_str(&parts.collect::<Vec<_>>().join(","));
+    text.push(']');
+    text
+}

@@ -15,4 +15,4 @@ mod encode;
 mod tests;
 
 pub use decode::{ATTACHMENTS_MAX, Assembler, DecodeError, NESTING_MAX, Packet, placeholder};
-pub use encode::{ack, ack_prefix, connect, connect_error, disconnect, event, event_prefix};
+pub use encode::{Outgoing, ack, ack_prefix, connect, connect_error, disconnect, encode, event, event_prefix};

@@ -4,11 +4,15 @@
 //! base64 in polling) and never reach [`decode`]. Where the specification is silent the reference server decides: the
 //! first ping comes one interval after opening, and each deadline is exact.
 
+mod payload;
+
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use data_encoding::BASE64URL_NOPAD;
 use serde_json::Value;
+
+pub use self::payload::{PAYLOAD_PACKETS_MAX, Part, PayloadBuilder, PayloadError, SEPARATOR, decode_payload};
 
 /// The server's ping. In version 4 only the server pings.
 pub const PING: &str = "2";
