@@ -15,7 +15,7 @@ use crate::claude::command::{Agent, find_on_path, is_executable};
 use crate::claude::guardian::take_server_lock;
 use crate::claude::supervisor::{self, Supervisor};
 use crate::config::{AgentChoice, Config, Mode};
-use crate::net::{Options, Server};
+use crate::net::{Options, Server, SocketIo};
 use crate::proto::http::{Head, HostPolicy, Method, Response};
 use crate::session::api::{Api, Rules};
 use crate::session::manager::SessionManager;
@@ -55,7 +55,7 @@ pub fn serve(config: &Config, signals: &Receiver<()>) -> Result<u8, Failure> {
 }
 
 struct Running {
-    server: Server<Api>,
+    server: Server<SocketIo<Api>>,
     manager: Arc<SessionManager>,
     supervisor: Supervisor,
     timer: Timer,
@@ -101,7 +101,8 @@ impl Running {
         let api = Arc::new(Api::new(manager.clone(), auth.clone(), rules));
         let counter = Arc::new(std::sync::OnceLock::new());
         let http = http(manager.clone(), auth.clone(), counter.clone());
-        let server = Server::start(listener, options(config), timer.clone(), api, http).map_err(internal)?;
+        let server =
+            Server::start(listener, options(config), timer.clone(), SocketIo::new(api), http).map_err(internal)?;
         let _ = counter.set(Box::new(server.client_count()) as Box<Counter>);
         log::info!("listening on http://{address}");
         show_link(config, &auth, address);

@@ -80,9 +80,9 @@ impl Client {
 
     /// Ends the client's stay in its namespace; the connection stays. The application is told good-bye by the time that
     /// the present event is handled, or with the next.
-    pub fn disconnect(&self) {
+    pub fn disconnect(&self) -> bool {
         self.acks.disconnected.store(true, Ordering::SeqCst);
-        self.sink.push(&Arc::new(Frames::packet(&socketio::disconnect(&self.namespace))));
+        self.sink.push(&Arc::new(Frames::packet(&socketio::disconnect(&self.namespace))))
     }
 
     pub(super) fn is_disconnected(&self) -> bool {

@@ -1,114 +1,179 @@
-//! One Engine.IO connection, whatever its transport, and the Socket.IO clients on it.
+//! One Engine.IO connection, whatever its transport.
 //!
-//! The state of Socket.IO (attachments that are awaited, the clients of each namespace) belongs to whoever is at work
-//! with it: the thread that reads the WebSocket, or that of a POST. It is taken out of the engine for that time, so that no
-//! lock is held while the application works. Two at once are the client's fault and end the connection.
+//! The state of what is spoken inside (Socket.IO) belongs to whoever is at work with it: the thread that reads the
+//! WebSocket, or that of a POST. It is taken out of the engine for that time, so that no lock is held while the
+//! application works. Two at once are the client's fault and end the connection.
 
-use std::collections::HashMap;
 use std::net::TcpStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
-use serde_json::{Map, Value};
 
-use super::client::{Acks, Client};
 use super::connection::Connection;
-use super::outbox::Outbox;
+use super::outbox::{Outbox, Sink};
 use super::registry::Shared;
-use super::{App, CONNECT_TIMEOUT, Event, Handshake, STRANGER_MESSAGE_BYTES_MAX};
-use crate::proto::engineio::{self, Heartbeat};
-use crate::proto::frames::CloseCode;
-use crate::proto::socketio::{self, Assembler, Packet};
+use super::{CONNECT_TIMEOUT, Handshake, STRANGER_MESSAGE_BYTES_MAX, STRANGERS_MAX};
+use crate::proto::engineio::{self, Heartbeat, Packet};
+use crate::proto::frames::{CloseCode, Frames};
 
-/// An open connection.
-pub(super) struct Engine<A: App> {
-    pub sid: String,
-    pub connection: Arc<Connection>,
-    pub handshake: Handshake,
-    shared: Arc<Shared<A>>,
-    authenticated: AtomicBool,
-    work: Mutex<Work<A>>,
-}
+/// What is spoken inside Engine.IO. All methods but `closed` run on the thread that has read the message.
+pub trait Protocol: Send + Sync + 'static {
+    /// What is kept of each connection.
+    type State: Send;
 
-enum Work<A: App> {
-    /// Nobody is at work.
-    Free(Protocol<A>),
-    /// Somebody is; `over`: the connection has ended meanwhile.
-    Taken { over: bool },
-    /// The clients have been told good-bye.
-    Over,
-}
+    /// A connection has opened.
+    fn opened(&self, peer: &Peer) -> Self::State;
 
-/// The state of Socket.IO on one connection.
-pub(super) struct Protocol<A: App> {
-    assembler: Assembler,
-    /// By namespace.
-    clients: HashMap<String, Connected<A>>,
-}
+    /// A text message has come.
+    ///
+    /// # Errors
+    /// [`Close`] ends the connection.
+    fn text(&self, state: &mut Self::State, peer: &Peer, message: &str) -> Result<(), Close>;
 
-struct Connected<A: App> {
-    state: A::Client,
-    client: Client,
+    /// A binary message has come.
+    ///
+    /// # Errors
+    /// [`Close`] ends the connection.
+    fn binary(&self, state: &mut Self::State, peer: &Peer, message: Vec<u8>) -> Result<(), Close>;
+
+    /// The connection is over, however it ended.
+    fn closed(&self, state: Self::State);
 }
 
 /// The connection is to be closed, in the way of the reference server.
-#[derive(Debug)]
-pub(super) struct Close;
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Close;
 
-/// Gives the protocol's state back, panics included.
-struct AtWork<'a, A: App> {
-    engine: &'a Engine<A>,
-    protocol: Option<Protocol<A>>,
+/// The other end of a connection.
+pub struct Peer {
+    pub(super) connection: Arc<Connection>,
+    handshake: Handshake,
+    accepted: AtomicBool,
+    counts: Arc<Counts>,
 }
 
-impl<A: App> Drop for AtWork<'_, A> {
-    fn drop(&mut self) {
-        let Some(protocol) = self.protocol.take() else { return };
-        let mut work = self.engine.work.lock();
-        if let Work::Taken { over: true } = *work {
-            *work = Work::Over;
-            drop(work);
-            self.engine.say_goodbye(protocol);
-        } else {
-            *work = Work::Free(protocol);
+/// How many connections are open.
+#[derive(Default)]
+pub(super) struct Counts {
+    /// Accepted by the protocol.
+    pub clients: AtomicUsize,
+    /// Not yet.
+    pub strangers: AtomicUsize,
+}
+
+impl Peer {
+    /// Names the connection within this server.
+    #[must_use]
+    pub fn key(&self) -> u64 {
+        self.connection.key
+    }
+
+    /// What is known of it beside what it says.
+    #[must_use]
+    pub fn handshake(&self) -> &Handshake {
+        &self.handshake
+    }
+
+    /// Where packets for it go.
+    #[must_use]
+    pub fn sink(&self) -> Arc<dyn Sink> {
+        self.connection.clone()
+    }
+
+    /// Sends a text message. `false`: it is gone or going.
+    pub fn send_text(&self, message: &str) -> bool {
+        let mut frames = Frames::default();
+        frames.push(&["4", message]);
+        self.connection.push(&Arc::new(frames))
+    }
+
+    /// Sends a binary message. `false`: it is gone or going.
+    pub fn send_binary(&self, message: &[u8]) -> bool {
+        let mut frames = Frames::default();
+        frames.push_binary(message);
+        self.connection.push(&Arc::new(frames))
+    }
+
+    /// It may stay, and send messages up to `max_payload`: whoever is not accepted in time is closed.
+    pub fn accept(&self) {
+        if !self.accepted.swap(true, Ordering::SeqCst) {
+            self.connection.connected();
+            self.counts.strangers.fetch_sub(1, Ordering::Relaxed);
+            self.counts.clients.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
 
-impl<A: App> Engine<A> {
+/// An open connection.
+pub(super) struct Engine<P: Protocol> {
+    pub sid: String,
+    pub peer: Peer,
+    shared: Arc<Shared<P>>,
+    work: Mutex<Work<P::State>>,
+}
+
+enum Work<S> {
+    /// Nobody is at work.
+    Free(S),
+    /// Somebody is; `over`: the connection has ended meanwhile.
+    Taken { over: bool },
+    /// The protocol has been told the end.
+    Over,
+}
+
+/// Gives the protocol's state back, panics included.
+struct AtWork<'a, P: Protocol> {
+    engine: &'a Engine<P>,
+    state: Option<P::State>,
+}
+
+impl<P: Protocol> Drop for AtWork<'_, P> {
+    fn drop(&mut self) {
+        let Some(state) = self.state.take() else { return };
+        let mut work = self.engine.work.lock();
+        if let Work::Taken { over: true } = *work {
+            *work = Work::Over;
+            drop(work);
+            self.engine.shared.protocol.closed(state);
+        } else {
+            *work = Work::Free(state);
+        }
+    }
+}
+
+impl<P: Protocol> Engine<P> {
     /// Opens a connection; without a socket, one that polls. `None`: there is no room, or no randomness.
     pub fn open(
-        shared: &Arc<Shared<A>>,
+        shared: &Arc<Shared<P>>,
         socket: Option<Arc<TcpStream>>,
         handshake: Handshake,
-    ) -> Option<Arc<Engine<A>>> {
+    ) -> Option<Arc<Engine<P>>> {
+        let counts = &shared.counts;
+        if counts.strangers.fetch_add(1, Ordering::Relaxed) >= STRANGERS_MAX {
+            counts.strangers.fetch_sub(1, Ordering::Relaxed);
+            log::warn!("{}: refused, too many clients have not authenticated", handshake.peer);
+            return None;
+        }
         let (options, now, key) = (&shared.options, Instant::now(), shared.next_key());
         let polls = socket.is_none();
         let outbox = Outbox::new(key, socket, options.outbox_bytes_max, shared.helpers.clone());
         let heartbeat = Heartbeat::new(now, options.ping_interval, options.ping_timeout);
-        let sid = random_sid()?;
         let connection = Connection::open(key, outbox, heartbeat, now + CONNECT_TIMEOUT, shared.timer.clone());
+        let peer = Peer { connection, handshake, accepted: AtomicBool::new(false), counts: counts.clone() };
+        let Some(sid) = random_sid() else {
+            counts.strangers.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        };
         let upgrades: &[&str] = if polls { &["websocket"] } else { &[] };
         let (interval, timeout) = (options.ping_interval, options.ping_timeout);
-        connection.send(&engineio::open_packet(&sid, upgrades, interval, timeout, options.max_payload));
-        let protocol = Protocol { assembler: Assembler::default(), clients: HashMap::new() };
-        let engine = Arc::new(Engine {
-            sid,
-            connection,
-            handshake,
-            shared: shared.clone(),
-            authenticated: AtomicBool::new(false),
-            work: Mutex::new(Work::Free(protocol)),
-        });
-        if !shared.enter(&engine) {
-            log::warn!("{}: refused, too many clients have not authenticated", engine.handshake.peer);
-            engine.connection.kill();
-            return None;
-        }
+        peer.connection.send(&engineio::open_packet(&sid, upgrades, interval, timeout, options.max_payload));
+        let state = shared.protocol.opened(&peer);
+        let engine = Arc::new(Engine { sid, peer, shared: shared.clone(), work: Mutex::new(Work::Free(state)) });
+        shared.enter(&engine);
         if shared.stopping.load(Ordering::SeqCst) {
-            engine.connection.close(CloseCode::GoingAway);
+            engine.peer.connection.close(CloseCode::GoingAway);
         }
         Some(engine)
     }
@@ -116,35 +181,56 @@ impl<A: App> Engine<A> {
     /// A message may be this long now.
     pub fn message_bytes_max(&self) -> usize {
         let max = self.shared.options.max_payload;
-        if self.authenticated.load(Ordering::Relaxed) { max } else { max.min(STRANGER_MESSAGE_BYTES_MAX) }
+        if self.peer.accepted.load(Ordering::Relaxed) { max } else { max.min(STRANGER_MESSAGE_BYTES_MAX) }
     }
 
-    /// Handles what the client has sent. `None`: somebody else is at work for this connection, or it is over.
-    pub fn work<R>(&self, work: impl FnOnce(&mut Protocol<A>, &Self) -> R) -> Option<R> {
+    /// Handles one Engine.IO packet. `Ok(true)`: it was the client's good-bye.
+    pub fn on_packet(&self, text: &str) -> Result<bool, Close> {
+        match engineio::decode(text).map_err(|_| Close)? {
+            Packet::Message(text) => self.work(|protocol, state| protocol.text(state, &self.peer, text))?,
+            Packet::Pong(_) => self.peer.connection.pong(),
+            Packet::Close => return Ok(true),
+            // In version 4 only the server pings.
+            Packet::Ping(_) => return Err(Close),
+            Packet::Open(_) | Packet::Upgrade | Packet::Noop => {}
+        }
+        Ok(false)
+    }
+
+    /// Handles a binary message.
+    pub fn on_binary(&self, bytes: Vec<u8>) -> Result<(), Close> {
+        self.work(|protocol, state| protocol.binary(state, &self.peer, bytes))
+    }
+
+    fn work(&self, work: impl FnOnce(&P, &mut P::State) -> Result<(), Close>) -> Result<(), Close> {
         let taken = {
             let mut place = self.work.lock();
             match std::mem::replace(&mut *place, Work::Taken { over: false }) {
-                Work::Free(protocol) => Some(protocol),
+                Work::Free(state) => Some(state),
                 other => {
                     *place = other;
                     None
                 }
             }
         };
-        let mut at_work = AtWork { engine: self, protocol: taken };
-        at_work.protocol.as_mut().map(|protocol| work(protocol, self))
+        let mut at_work = AtWork { engine: self, state: taken };
+        let state = at_work.state.as_mut().ok_or(Close)?;
+        work(&self.shared.protocol, state)
     }
 
-    /// The connection is over: its clients are said good-bye, by this thread or by the one that is at work with them.
+    /// The connection is over: the protocol is told, by this thread or by the one that is at work.
     pub fn finish(&self, by_client: bool) {
-        self.connection.kill();
-        if !self.shared.leave(self, self.authenticated.load(Ordering::Relaxed), by_client) {
+        self.peer.connection.kill();
+        if !self.shared.leave(self, by_client) {
             return;
         }
-        let protocol = {
+        let accepted = self.peer.accepted.load(Ordering::Relaxed);
+        let count = if accepted { &self.peer.counts.clients } else { &self.peer.counts.strangers };
+        count.fetch_sub(1, Ordering::Relaxed);
+        let state = {
             let mut place = self.work.lock();
             match std::mem::replace(&mut *place, Work::Over) {
-                Work::Free(protocol) => Some(protocol),
+                Work::Free(state) => Some(state),
                 Work::Taken { .. } => {
                     *place = Work::Taken { over: true };
                     None
@@ -152,120 +238,14 @@ impl<A: App> Engine<A> {
                 Work::Over => None,
             }
         };
-        if let Some(protocol) = protocol {
-            self.say_goodbye(protocol);
+        if let Some(state) = state {
+            self.shared.protocol.closed(state);
         }
     }
-
-    fn say_goodbye(&self, protocol: Protocol<A>) {
-        for (_, connected) in protocol.clients {
-            self.shared.app.disconnected(connected.state);
-        }
-    }
-}
-
-impl<A: App> Protocol<A> {
-    /// Handles one Engine.IO packet. `Ok(true)`: it was the client's good-bye.
-    pub fn on_packet(&mut self, text: &str, engine: &Engine<A>) -> Result<bool, Close> {
-        match engineio::decode(text).map_err(|_| Close)? {
-            engineio::Packet::Message(text) => {
-                let packet = self.assembler.text(text).map_err(|error| malformed(engine, &error))?;
-                packet.map_or(Ok(()), |packet| self.on_message(packet, engine))?;
-            }
-            engineio::Packet::Pong(_) => engine.connection.pong(),
-            engineio::Packet::Close => return Ok(true),
-            // In version 4 only the server pings.
-            engineio::Packet::Ping(_) => return Err(Close),
-            engineio::Packet::Open(_) | engineio::Packet::Upgrade | engineio::Packet::Noop => {}
-        }
-        Ok(false)
-    }
-
-    /// Handles a binary message: an attachment.
-    pub fn on_binary(&mut self, bytes: Vec<u8>, engine: &Engine<A>) -> Result<(), Close> {
-        let packet = self.assembler.binary(bytes).map_err(|error| malformed(engine, &error))?;
-        packet.map_or(Ok(()), |packet| self.on_message(packet, engine))
-    }
-
-    fn on_message(&mut self, packet: Packet, engine: &Engine<A>) -> Result<(), Close> {
-        let app = &*engine.shared.app;
-        match packet {
-            Packet::Connect { namespace, auth } => self.on_connect(namespace, &auth.unwrap_or_default(), engine),
-            Packet::Disconnect { namespace } => {
-                let connected = self.clients.remove(&namespace).ok_or(Close)?;
-                app.disconnected(connected.state);
-                Ok(())
-            }
-            Packet::Event { namespace, ack, name, args, attachments } => {
-                let connected = self.clients.get_mut(&namespace).ok_or(Close)?;
-                app.event(&mut connected.state, Event { name, args, attachments, ack });
-                if connected.client.is_disconnected() {
-                    self.leave(&namespace, app);
-                }
-                Ok(())
-            }
-            Packet::Ack { namespace, id, args, attachments } => {
-                let connected = self.clients.get(&namespace).ok_or(Close)?;
-                connected.client.on_ack(id, args, attachments);
-                Ok(())
-            }
-        }
-    }
-
-    fn leave(&mut self, namespace: &str, app: &A) {
-        if let Some(connected) = self.clients.remove(namespace) {
-            app.disconnected(connected.state);
-        }
-    }
-
-    fn on_connect(&mut self, namespace: String, auth: &Map<String, Value>, engine: &Engine<A>) -> Result<(), Close> {
-        let (app, connection) = (&*engine.shared.app, &engine.connection);
-        if !app.serves(&namespace) {
-            connection.send(&socketio::connect_error(&namespace, "Invalid namespace", None));
-            return Ok(());
-        }
-        if self.clients.contains_key(&namespace) {
-            return Err(Close);
-        }
-        let sid = random_sid().ok_or(Close)?;
-        let client = Client {
-            key: connection.key,
-            namespace: namespace.as_str().into(),
-            sink: connection.clone(),
-            acks: Arc::new(Acks::default()),
-        };
-        let connected = app.authorize(&engine.handshake, auth).and_then(|()| {
-            let accept = || {
-                connection.send(&socketio::connect(&namespace, &sid, None));
-            };
-            app.connected(client.clone(), auth, &accept)
-        });
-        match connected {
-            Ok(state) => {
-                self.clients.insert(namespace.clone(), Connected { state, client: client.clone() });
-                connection.connected();
-                if !engine.authenticated.swap(true, Ordering::Relaxed) {
-                    engine.shared.authenticated();
-                }
-                if client.is_disconnected() {
-                    self.leave(&namespace, app);
-                }
-            }
-            Err(error) => {
-                connection.send(&socketio::connect_error(&namespace, &error.message, Some(&error.data)));
-            }
-        }
-        Ok(())
-    }
-}
-
-fn malformed<A: App>(engine: &Engine<A>, error: &socketio::DecodeError) -> Close {
-    log::debug!("connection {}: closed for a malformed packet: {error}", engine.connection.key);
-    Close
 }
 
 /// A session id that nobody can guess; `None` where the system has no randomness to give.
-fn random_sid() -> Option<String> {
+pub(super) fn random_sid() -> Option<String> {
     let mut random = [0; 15];
     getrandom::fill(&mut random).inspect_err(|error| log::error!("no random bytes: {error}")).ok()?;
     Some(engineio::sid(random))

@@ -7,15 +7,15 @@ use std::time::{Duration, Instant};
 
 use tungstenite::handshake::derive_accept_key;
 
-use super::engine::Engine;
+use super::engine::{Engine, Protocol};
 use super::outbox::STALL_TIMEOUT;
 use super::registry::{Known, Shared, SocketEntry};
-use super::{App, HEAD_TIMEOUT, Handshake, polling, websocket};
+use super::{HEAD_TIMEOUT, Handshake, polling, websocket};
 use crate::proto::engineio::{NOOP, Refusal};
 use crate::proto::http::{self, BodyLength, Chunks, Head, Method, Response};
 
 /// Serves one socket from its first byte to its last.
-pub(super) fn serve<A: App>(socket: &Arc<TcpStream>, peer: SocketAddr, entry: &SocketEntry<A>) {
+pub(super) fn serve<P: Protocol>(socket: &Arc<TcpStream>, peer: SocketAddr, entry: &SocketEntry<P>) {
     let mut exchange = Exchange { socket, peer, buffer: Vec::new(), shared: &entry.shared };
     if let Err(error) = exchange.prepare() {
         return log::debug!("{peer}: {error}");
@@ -37,16 +37,16 @@ pub(super) fn serve<A: App>(socket: &Arc<TcpStream>, peer: SocketAddr, entry: &S
     }
 }
 
-struct Exchange<'a, A: App> {
+struct Exchange<'a, P: Protocol> {
     socket: &'a TcpStream,
     peer: SocketAddr,
     /// Read, but not yet used.
     buffer: Vec<u8>,
-    shared: &'a Arc<Shared<A>>,
+    shared: &'a Arc<Shared<P>>,
 }
 
 /// What a socket is for after a request.
-enum Next<A: App> {
+enum Next<P: Protocol> {
     /// The next request.
     Request,
     /// Nothing.
@@ -54,30 +54,30 @@ enum Next<A: App> {
     /// It has become the WebSocket of a new connection.
     Open(Handshake),
     /// It has become a WebSocket to which a polling connection changes.
-    Upgrade(Arc<Engine<A>>),
+    Upgrade(Arc<Engine<P>>),
 }
 
 /// What a request to Engine.IO is.
-enum Engineio<A: App> {
+enum Engineio<P: Protocol> {
     /// Answered without more ado.
     Answer(Response),
     /// Opens a polling connection.
     Open,
-    Poll(Arc<Engine<A>>),
-    Post(Arc<Engine<A>>),
+    Poll(Arc<Engine<P>>),
+    Post(Arc<Engine<P>>),
     /// Wants to be a WebSocket, with this key; for a new connection, or for one that polls.
-    WebSocket(String, Option<Arc<Engine<A>>>),
+    WebSocket(String, Option<Arc<Engine<P>>>),
     RefusedUpgrade(u16, &'static str),
 }
 
-impl<A: App> Exchange<'_, A> {
+impl<P: Protocol> Exchange<'_, P> {
     fn prepare(&self) -> io::Result<()> {
         self.socket.set_nodelay(true)?;
         self.socket.set_write_timeout(Some(STALL_TIMEOUT))
     }
 
     /// Answers one request.
-    fn next(&mut self) -> io::Result<Next<A>> {
+    fn next(&mut self) -> io::Result<Next<P>> {
         let head = match self.head()? {
             Ok(Some(head)) => head,
             Ok(None) => return Ok(Next::End),
@@ -137,7 +137,7 @@ impl<A: App> Exchange<'_, A> {
     }
 
     /// Judges a request to Engine.IO, in the reference server's order: transport, session id, method, version.
-    fn engineio(&self, head: &Head) -> Engineio<A> {
+    fn engineio(&self, head: &Head) -> Engineio<P> {
         let upgrades = head.wants_websocket();
         let refused = |refusal: Refusal| {
             if upgrades {
@@ -187,7 +187,7 @@ impl<A: App> Exchange<'_, A> {
             Known::Left | Known::Unknown => return refused(Refusal::SidUnknown),
         };
         match (polls, head.method) {
-            (true, _) if !engine.connection.outbox().polls() => refused(Refusal::BadRequest),
+            (true, _) if !engine.peer.connection.outbox().polls() => refused(Refusal::BadRequest),
             (true, Method::Get) => Engineio::Poll(engine),
             (true, Method::Post) if head.header("content-type") == Some("application/octet-stream") => {
                 engine.finish(false);
@@ -286,7 +286,7 @@ impl<A: App> Exchange<'_, A> {
         }
     }
 
-    fn answer(&self, response: &Response, keep_alive: bool, head_only: bool) -> io::Result<Next<A>> {
+    fn answer(&self, response: &Response, keep_alive: bool, head_only: bool) -> io::Result<Next<P>> {
         (&mut &*self.socket).write_all(&response.encode(keep_alive, head_only))?;
         Ok(if keep_alive { Next::Request } else { Next::End })
     }
@@ -298,7 +298,7 @@ enum More {
     Late,
 }
 
-fn websocket_key<A: App>(head: &Head, engine: Option<Arc<Engine<A>>>) -> Engineio<A> {
+fn websocket_key<P: Protocol>(head: &Head, engine: Option<Arc<Engine<P>>>) -> Engineio<P> {
     match head.websocket_key() {
         Ok(key) => Engineio::WebSocket(key.to_owned(), engine),
         Err(error) => Engineio::RefusedUpgrade(error.status(), error.message()),

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
+use super::engine::Protocol;
 use super::outbox::{Helpers, run_writers};
 use super::registry::{Shared, SocketEntry};
-use super::{App, HttpHandler, Options, http};
+use super::{HttpHandler, Options, http};
 use crate::proto::frames::CloseCode;
 use crate::proto::http::Response;
 use crate::threads::Threads;
@@ -23,14 +24,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const LAST_REQUESTS: Duration = Duration::from_millis(500);
 
 /// A running server.
-pub struct Server<A: App> {
-    shared: Arc<Shared<A>>,
+pub struct Server<P: Protocol> {
+    shared: Arc<Shared<P>>,
     address: SocketAddr,
     stop: Sender<()>,
 }
 
-impl<A: App> Server<A> {
-    /// Serves `listener`: Engine.IO for `app`, everything else by `http`.
+impl<P: Protocol> Server<P> {
+    /// Serves `listener`: Engine.IO with `protocol` inside it, everything else by `http`.
     ///
     /// # Errors
     /// When the listener has no address or the system gives no thread.
@@ -38,13 +39,13 @@ impl<A: App> Server<A> {
         listener: TcpListener,
         options: Options,
         timer: Timer,
-        app: Arc<A>,
+        protocol: P,
         http: Box<HttpHandler>,
-    ) -> io::Result<Server<A>> {
+    ) -> io::Result<Server<P>> {
         let address = listener.local_addr()?;
         let ((writers, asking), (gone, over)) = (unbounded(), unbounded());
         let threads = Threads::default();
-        let shared = Shared::new(options, timer, app, http, Helpers { writers, gone }, threads.clone());
+        let shared = Shared::new(options, timer, protocol, http, Helpers { writers, gone }, threads.clone());
         // These two are not counted: they end only when the last outbox, and with it `shared`, is gone.
         std::thread::Builder::new().name("writers".into()).spawn(move || run_writers(&asking, &threads))?;
         let weak = Arc::downgrade(&shared);
@@ -70,13 +71,13 @@ impl<A: App> Server<A> {
     /// How many clients are connected.
     #[must_use]
     pub fn clients(&self) -> usize {
-        self.shared.clients.load(Ordering::Relaxed)
+        self.shared.counts.clients.load(Ordering::Relaxed)
     }
 
     /// A way to ask [`Server::clients`] that does not keep the server.
     pub fn client_count(&self) -> impl Fn() -> usize + Send + Sync + 'static {
         let shared = Arc::downgrade(&self.shared);
-        move || shared.upgrade().map_or(0, |shared| shared.clients.load(Ordering::Relaxed))
+        move || shared.upgrade().map_or(0, |shared| shared.counts.clients.load(Ordering::Relaxed))
     }
 
     /// Accepts no more connections. Those that are open stay.
@@ -96,7 +97,7 @@ impl<A: App> Server<A> {
     /// their threads, at most until `deadline`. `false`: some still ran.
     pub fn close(&self, deadline: Instant) -> bool {
         for engine in self.shared.all_engines() {
-            engine.connection.close(CloseCode::GoingAway);
+            engine.peer.connection.close(CloseCode::GoingAway);
         }
         // Idle HTTP connections have nothing more to say; those with a request under way may end it.
         self.shared.shut(Shutdown::Read, false);
@@ -109,7 +110,7 @@ impl<A: App> Server<A> {
     }
 }
 
-fn accept<A: App>(shared: &Arc<Shared<A>>, listener: &TcpListener, stopped: &Receiver<()>) {
+fn accept<P: Protocol>(shared: &Arc<Shared<P>>, listener: &TcpListener, stopped: &Receiver<()>) {
     loop {
         let accepted = listener.accept();
         if shared.stopping.load(Ordering::SeqCst) {
@@ -128,7 +129,7 @@ fn accept<A: App>(shared: &Arc<Shared<A>>, listener: &TcpListener, stopped: &Rec
     }
 }
 
-fn serve<A: App>(shared: &Arc<Shared<A>>, socket: TcpStream, peer: SocketAddr) {
+fn serve<P: Protocol>(shared: &Arc<Shared<P>>, socket: TcpStream, peer: SocketAddr) {
     if shared.sockets() >= shared.options.max_connections {
         log::warn!("{peer}: refused, there are too many connections (--max-connections)");
         return refuse(&socket);

@@ -16,6 +16,7 @@ mod listener;
 mod outbox;
 mod polling;
 mod registry;
+mod socketio;
 mod websocket;
 
 use std::net::SocketAddr;
@@ -24,8 +25,10 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 pub use self::client::{Arguments, Client};
+pub use self::engine::{Close, Peer, Protocol};
 pub use self::listener::Server;
 pub use self::outbox::Sink;
+pub use self::socketio::SocketIo;
 pub use crate::proto::frames::{CloseCode, Frames};
 use crate::proto::http::{Head, HostPolicy, Response};
 

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use super::engine::{Close, Engine};
+use super::Handshake;
+use super::engine::{Close, Engine, Protocol};
 use super::outbox::Polled;
 use super::registry::Shared;
-use super::{App, Handshake};
 use crate::proto::engineio::{self, Part, Refusal};
 use crate::proto::http::Response;
 
 /// Opens a connection and answers with its open packet.
-pub(super) fn open<A: App>(shared: &Arc<Shared<A>>, handshake: Handshake) -> Response {
+pub(super) fn open<P: Protocol>(shared: &Arc<Shared<P>>, handshake: Handshake) -> Response {
     match Engine::open(shared, None, handshake) {
         Some(engine) => poll(&engine, shared.options.max_payload),
         None => Response::error(503),
@@ -18,45 +18,45 @@ pub(super) fn open<A: App>(shared: &Arc<Shared<A>>, handshake: Handshake) -> Res
 }
 
 /// Answers a GET: waits until there is something to say.
-pub(super) fn poll<A: App>(engine: &Engine<A>, payload_bytes_max: usize) -> Response {
-    match engine.connection.outbox().poll(payload_bytes_max) {
+pub(super) fn poll<P: Protocol>(engine: &Engine<P>, payload_bytes_max: usize) -> Response {
+    match engine.peer.connection.outbox().poll(payload_bytes_max) {
         Polled::Payload(body) => Response::text(200, body),
         Polled::Refused => refused(Refusal::BadRequest),
     }
 }
 
 /// Handles a POST's body.
-pub(super) fn receive<A: App>(engine: &Engine<A>, body: &[u8]) -> Response {
+pub(super) fn receive<P: Protocol>(engine: &Engine<P>, body: &[u8]) -> Response {
     let Ok(parts) = engineio::decode_payload(body) else {
         engine.finish(false);
         return refused(Refusal::BadRequest);
     };
-    let handled = engine.work(|protocol, engine| {
-        for part in parts {
-            let leaves = match part {
-                Part::Text(text) => protocol.on_packet(text, engine)?,
-                Part::Binary(bytes) => protocol.on_binary(bytes, engine).map(|()| false)?,
-            };
+    match handle(engine, parts) {
+        Ok(leaves) => {
             if leaves {
-                return Ok(true);
-            }
-        }
-        Ok::<bool, Close>(false)
-    });
-    match handled {
-        Some(Ok(leaves)) => {
-            if leaves {
-                engine.connection.outbox().leave();
+                engine.peer.connection.outbox().leave();
                 engine.finish(true);
             }
             Response::html(200, "ok")
         }
-        // Malformed, or two at once.
-        Some(Err(Close)) | None => {
+        // Malformed, or two requests at once.
+        Err(Close) => {
             engine.finish(false);
             refused(Refusal::BadRequest)
         }
     }
+}
+
+/// Handles the packets in order. `Ok(true)`: the client has said good-bye.
+fn handle<P: Protocol>(engine: &Engine<P>, parts: Vec<Part<'_>>) -> Result<bool, Close> {
+    for part in parts {
+        match part {
+            Part::Text(text) if engine.on_packet(text)? => return Ok(true),
+            Part::Text(_) => {}
+            Part::Binary(bytes) => engine.on_binary(bytes)?,
+        }
+    }
+    Ok(false)
 }
 
 /// A refusal in the form of the reference server.

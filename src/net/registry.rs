@@ -3,13 +3,13 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use super::engine::Engine;
+use super::engine::{Counts, Engine, Protocol};
 use super::outbox::Helpers;
-use super::{App, HttpHandler, Options, STRANGERS_MAX};
+use super::{HttpHandler, Options};
 use crate::threads::Threads;
 use crate::timer::Timer;
 
@@ -17,20 +17,17 @@ use crate::timer::Timer;
 const TOMBSTONES_MAX: usize = 256;
 
 /// What every connection's thread needs.
-pub(super) struct Shared<A: App> {
+pub(super) struct Shared<P: Protocol> {
     pub options: Options,
     pub timer: Timer,
-    pub app: Arc<A>,
+    pub protocol: P,
     pub http: Box<HttpHandler>,
     pub helpers: Helpers,
     pub stopping: AtomicBool,
     pub threads: Threads,
-    /// Connected clients.
-    pub clients: AtomicUsize,
+    pub counts: Arc<Counts>,
     sockets: Mutex<HashMap<u64, Open>>,
-    engines: Mutex<Engines<A>>,
-    /// Connections without a successful CONNECT.
-    strangers: AtomicUsize,
+    engines: Mutex<Engines<P>>,
     keys: AtomicU64,
 }
 
@@ -41,41 +38,40 @@ struct Open {
     websocket: bool,
 }
 
-struct Engines<A: App> {
-    by_sid: HashMap<String, Arc<Engine<A>>>,
+struct Engines<P: Protocol> {
+    by_sid: HashMap<String, Arc<Engine<P>>>,
     sids: HashMap<u64, String>,
     tombstones: VecDeque<String>,
 }
 
 /// What a session id stands for.
-pub(super) enum Known<A: App> {
-    Open(Arc<Engine<A>>),
+pub(super) enum Known<P: Protocol> {
+    Open(Arc<Engine<P>>),
     /// Its client has just closed it.
     Left,
     Unknown,
 }
 
-impl<A: App> Shared<A> {
+impl<P: Protocol> Shared<P> {
     pub fn new(
         options: Options,
         timer: Timer,
-        app: Arc<A>,
+        protocol: P,
         http: Box<HttpHandler>,
         helpers: Helpers,
         threads: Threads,
-    ) -> Arc<Shared<A>> {
+    ) -> Arc<Shared<P>> {
         Arc::new(Shared {
             options,
             timer,
-            app,
+            protocol,
             http,
             helpers,
             stopping: AtomicBool::new(false),
             threads,
-            clients: AtomicUsize::new(0),
+            counts: Arc::default(),
             sockets: Mutex::default(),
             engines: Mutex::new(Engines { by_sid: HashMap::new(), sids: HashMap::new(), tombstones: VecDeque::new() }),
-            strangers: AtomicUsize::new(0),
             keys: AtomicU64::new(0),
         })
     }
@@ -97,26 +93,21 @@ impl<A: App> Shared<A> {
     }
 
     /// All connections; for the end of the server.
-    pub fn all_engines(&self) -> Vec<Arc<Engine<A>>> {
+    pub fn all_engines(&self) -> Vec<Arc<Engine<P>>> {
         self.engines.lock().by_sid.values().cloned().collect()
     }
 
-    /// Enters a new connection. `false`: there are too many strangers.
-    pub fn enter(&self, engine: &Arc<Engine<A>>) -> bool {
-        if self.strangers.fetch_add(1, Ordering::Relaxed) >= STRANGERS_MAX {
-            self.strangers.fetch_sub(1, Ordering::Relaxed);
-            return false;
-        }
+    /// Enters a new connection.
+    pub fn enter(&self, engine: &Arc<Engine<P>>) {
         let mut engines = self.engines.lock();
-        engines.sids.insert(engine.connection.key, engine.sid.clone());
+        engines.sids.insert(engine.peer.key(), engine.sid.clone());
         engines.by_sid.insert(engine.sid.clone(), engine.clone());
-        true
     }
 
     /// Crosses a connection out. `false`: it was out already.
-    pub fn leave(&self, engine: &Engine<A>, authenticated: bool, by_client: bool) -> bool {
+    pub fn leave(&self, engine: &Engine<P>, by_client: bool) -> bool {
         let mut engines = self.engines.lock();
-        engines.sids.remove(&engine.connection.key);
+        engines.sids.remove(&engine.peer.key());
         let was_in = engines.by_sid.remove(&engine.sid).is_some();
         if was_in && by_client {
             if engines.tombstones.len() >= TOMBSTONES_MAX {
@@ -124,21 +115,10 @@ impl<A: App> Shared<A> {
             }
             engines.tombstones.push_back(engine.sid.clone());
         }
-        drop(engines);
-        if was_in {
-            let count = if authenticated { &self.clients } else { &self.strangers };
-            count.fetch_sub(1, Ordering::Relaxed);
-        }
         was_in
     }
 
-    /// A stranger has become a client.
-    pub fn authenticated(&self) {
-        self.strangers.fetch_sub(1, Ordering::Relaxed);
-        self.clients.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub fn by_sid(&self, sid: &str) -> Known<A> {
+    pub fn by_sid(&self, sid: &str) -> Known<P> {
         let engines = self.engines.lock();
         match engines.by_sid.get(sid) {
             Some(engine) => Known::Open(engine.clone()),
@@ -152,20 +132,20 @@ impl<A: App> Shared<A> {
         self.engines.lock().tombstones.retain(|left| left != sid);
     }
 
-    pub fn by_key(&self, key: u64) -> Option<Arc<Engine<A>>> {
+    pub fn by_key(&self, key: u64) -> Option<Arc<Engine<P>>> {
         let engines = self.engines.lock();
         engines.by_sid.get(engines.sids.get(&key)?).cloned()
     }
 }
 
 /// A socket's entry in the books; it is crossed out when this is dropped, panics included.
-pub(super) struct SocketEntry<A: App> {
-    pub shared: Arc<Shared<A>>,
+pub(super) struct SocketEntry<P: Protocol> {
+    pub shared: Arc<Shared<P>>,
     key: u64,
 }
 
-impl<A: App> SocketEntry<A> {
-    pub fn enter(shared: &Arc<Shared<A>>, socket: &Arc<TcpStream>) -> SocketEntry<A> {
+impl<P: Protocol> SocketEntry<P> {
+    pub fn enter(shared: &Arc<Shared<P>>, socket: &Arc<TcpStream>) -> SocketEntry<P> {
         let key = shared.next_key();
         shared.sockets.lock().insert(key, Open { socket: socket.clone(), websocket: false });
         SocketEntry { shared: shared.clone(), key }
@@ -179,7 +159,7 @@ impl<A: App> SocketEntry<A> {
     }
 }
 
-impl<A: App> Drop for SocketEntry<A> {
+impl<P: Protocol> Drop for SocketEntry<P> {
     fn drop(&mut self) {
         self.shared.sockets.lock().remove(&self.key);
     }

@@ -13,34 +13,34 @@ use tungstenite::error::CapacityError;
 use tungstenite::protocol::{Role, WebSocketConfig};
 use tungstenite::{Error, Message, WebSocket};
 
-use super::engine::{Close, Engine};
+use super::engine::{Close, Engine, Protocol};
 use super::registry::Shared;
-use super::{App, Handshake, UPGRADE_TIMEOUT};
+use super::{Handshake, UPGRADE_TIMEOUT};
 use crate::proto::frames::{CloseCode, Frames};
 
 /// What one read asks the kernel for: most messages of clients are short.
 const READ_BYTES: usize = 4096;
 
 /// The reading side of the socket, over which tungstenite stands.
-struct ReadHalf<A: App> {
+struct ReadHalf<P: Protocol> {
     socket: Arc<TcpStream>,
-    engine: Arc<Engine<A>>,
+    engine: Arc<Engine<P>>,
     /// The outbox does not write to this socket yet.
     probing: bool,
 }
 
-impl<A: App> Read for ReadHalf<A> {
+impl<P: Protocol> Read for ReadHalf<P> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         (&*self.socket).read(buffer)
     }
 }
 
-impl<A: App> Write for ReadHalf<A> {
+impl<P: Protocol> Write for ReadHalf<P> {
     fn write(&mut self, frame: &[u8]) -> io::Result<usize> {
         if self.probing {
             (&*self.socket).write_all(frame)?;
         } else {
-            self.engine.connection.pass(frame.to_vec());
+            self.engine.peer.connection.pass(frame.to_vec());
         }
         Ok(frame.len())
     }
@@ -51,7 +51,12 @@ impl<A: App> Write for ReadHalf<A> {
 }
 
 /// Speaks Engine.IO on a socket that has just become a WebSocket; `first` was read already.
-pub(super) fn serve<A: App>(shared: &Arc<Shared<A>>, socket: &Arc<TcpStream>, first: Vec<u8>, handshake: Handshake) {
+pub(super) fn serve<P: Protocol>(
+    shared: &Arc<Shared<P>>,
+    socket: &Arc<TcpStream>,
+    first: Vec<u8>,
+    handshake: Handshake,
+) {
     // From now on the heartbeat decides when the client is gone.
     if socket.set_read_timeout(None).is_err() {
         return;
@@ -62,31 +67,31 @@ pub(super) fn serve<A: App>(shared: &Arc<Shared<A>>, socket: &Arc<TcpStream>, fi
 }
 
 /// Changes a polling connection's transport to a WebSocket, as `engine`'s client asks.
-pub(super) fn upgrade<A: App>(engine: &Arc<Engine<A>>, socket: &Arc<TcpStream>, first: Vec<u8>) {
-    if !engine.connection.outbox().begin_upgrade() {
+pub(super) fn upgrade<P: Protocol>(engine: &Arc<Engine<P>>, socket: &Arc<TcpStream>, first: Vec<u8>) {
+    if !engine.peer.connection.outbox().begin_upgrade() {
         // A second WebSocket for one connection: clients understand a close frame better than a refusal.
         let _ = (&**socket).write_all(&CloseCode::None.frame());
         return;
     }
     let mut reader = Reader::new(engine, socket, first, true);
     let probed = socket.set_read_timeout(Some(UPGRADE_TIMEOUT)).is_ok() && reader.probe();
-    if probed && socket.set_read_timeout(None).is_ok() && engine.connection.outbox().upgrade(socket) {
+    if probed && socket.set_read_timeout(None).is_ok() && engine.peer.connection.outbox().upgrade(socket) {
         reader.websocket.get_mut().probing = false;
         reader.run_to_the_end();
     } else {
-        engine.connection.outbox().cancel_upgrade();
+        engine.peer.connection.outbox().cancel_upgrade();
         let _ = (&**socket).write_all(&CloseCode::None.frame());
     }
 }
 
-struct Reader<'a, A: App> {
-    websocket: WebSocket<ReadHalf<A>>,
-    engine: &'a Arc<Engine<A>>,
+struct Reader<'a, P: Protocol> {
+    websocket: WebSocket<ReadHalf<P>>,
+    engine: &'a Arc<Engine<P>>,
     message_bytes_max: usize,
 }
 
-impl<'a, A: App> Reader<'a, A> {
-    fn new(engine: &'a Arc<Engine<A>>, socket: &Arc<TcpStream>, first: Vec<u8>, probing: bool) -> Reader<'a, A> {
+impl<'a, P: Protocol> Reader<'a, P> {
+    fn new(engine: &'a Arc<Engine<P>>, socket: &Arc<TcpStream>, first: Vec<u8>, probing: bool) -> Reader<'a, P> {
         let max = engine.message_bytes_max();
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BYTES)
@@ -120,7 +125,7 @@ impl<'a, A: App> Reader<'a, A> {
     fn run_to_the_end(&mut self) {
         // A panic costs this connection, and nobody else anything.
         if catch_unwind(AssertUnwindSafe(|| self.run())).is_err() {
-            log::error!("connection {}: ended by a fault in this server", self.engine.connection.key);
+            log::error!("connection {}: ended by a fault in this server", self.engine.peer.connection.key);
         }
         self.engine.finish(false);
     }
@@ -138,7 +143,7 @@ impl<'a, A: App> Reader<'a, A> {
             };
             if let Err(Close) = handled {
                 closing = true;
-                self.engine.connection.close(CloseCode::None);
+                self.engine.peer.connection.close(CloseCode::None);
             }
             let max = self.engine.message_bytes_max();
             if max != self.message_bytes_max {
@@ -150,14 +155,14 @@ impl<'a, A: App> Reader<'a, A> {
     }
 
     fn on_text(&mut self, text: &str) -> Result<(), Close> {
-        match self.engine.work(|protocol, engine| protocol.on_packet(text, engine)) {
-            Some(Ok(false)) => Ok(()),
-            _ => Err(Close),
+        match self.engine.on_packet(text)? {
+            false => Ok(()),
+            true => Err(Close),
         }
     }
 
     fn on_binary(&mut self, bytes: Vec<u8>) -> Result<(), Close> {
-        self.engine.work(|protocol, engine| protocol.on_binary(bytes, engine)).unwrap_or(Err(Close))
+        self.engine.on_binary(bytes)
     }
 
     /// The end of reading: the client has gone, or has broken the protocol.
@@ -168,8 +173,8 @@ impl<'a, A: App> Reader<'a, A> {
             Error::Utf8(_) => CloseCode::Utf8,
             _ => return,
         };
-        log::debug!("connection {}: {error}", self.engine.connection.key);
-        self.engine.connection.close(code);
+        log::debug!("connection {}: {error}", self.engine.peer.connection.key);
+        self.engine.peer.connection.close(code);
         // The socket must not be closed over unread bytes: the client would get a reset in place of the close frame.
         let mut rest = [0; READ_BYTES];
         while matches!(self.websocket.get_mut().read(&mut rest), Ok(count) if count > 0) {}
