@@ -101,8 +101,14 @@ impl Running {
         let api = Arc::new(Api::new(manager.clone(), auth.clone(), rules));
         let counter = Arc::new(std::sync::OnceLock::new());
         let http = http(manager.clone(), auth.clone(), counter.clone());
-        let server =
-            Server::start(listener, options(config), timer.clone(), SocketIo::new(api), http).map_err(internal)?;
+        let server = Server::start(
+            listener,
+            options(config),
+            timer.clone(),
+            SocketIo::new(api, config.recovery_window, timer.clone()),
+            http,
+        )
+        .map_err(internal)?;
         let _ = counter.set(Box::new(server.client_count()) as Box<Counter>);
         log::info!("listening on http://{address}");
         show_link(config, &auth, address);

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 
 use super::outbox::Sink;
+use super::recovery::next_offset;
 use crate::proto::frames::Frames;
 use crate::proto::socketio;
 
@@ -33,6 +34,8 @@ pub struct Client {
     pub namespace: Arc<str>,
     /// Where packets for it go.
     pub sink: Arc<dyn Sink>,
+    /// Whether its events end with an offset, for connection state recovery.
+    pub recovers: bool,
     pub(super) acks: Arc<Acks>,
 }
 
@@ -47,7 +50,14 @@ pub(super) struct Acks {
 impl Client {
     /// Sends an event. `false`: the client is gone or going.
     pub fn emit(&self, name: &str, arguments: &Arguments) -> bool {
-        self.send(socketio::Outgoing::Event { name, ack: None }, arguments)
+        let packet = socketio::Outgoing::Event { name, ack: None };
+        if self.recovers {
+            let mut arguments = arguments.clone();
+            arguments.values.push(next_offset().into());
+            self.send(packet, &arguments)
+        } else {
+            self.send(packet, arguments)
+        }
     }
 
     /// Sends an event and calls `on_ack` with the client's acknowledgement, on the thread that reads it; never, if there is

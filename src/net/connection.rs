@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::outbox::{Outbox, Sink};
+use super::recovery::Kept;
 use crate::proto::engineio::{self, Beat, Heartbeat};
 use crate::proto::frames::{CloseCode, Frames};
 use crate::timer::{Timed, Timer};
@@ -22,6 +23,8 @@ pub struct Connection {
     timer: Timer,
     itself: Weak<Connection>,
     ping: Arc<Frames>,
+    /// Those that want to know what has arrived.
+    watching: Mutex<Vec<Weak<Kept>>>,
 }
 
 struct Clock {
@@ -58,6 +61,7 @@ impl Connection {
             timer,
             itself: itself.clone(),
             ping: Arc::new(Frames::packet(engineio::PING)),
+            watching: Mutex::default(),
         });
         connection.wake(first);
         connection
@@ -71,6 +75,19 @@ impl Connection {
     /// The client has answered a ping.
     pub fn pong(&self) {
         self.clock.lock().heartbeat.on_pong(Instant::now());
+        self.tell(Kept::on_pong);
+    }
+
+    /// Tells `kept` of pings and pongs from now on.
+    pub(super) fn watch(&self, kept: Weak<Kept>) {
+        self.watching.lock().push(kept);
+    }
+
+    fn tell(&self, what: fn(&Kept)) {
+        let watching: Vec<_> = self.watching.lock().iter().filter_map(Weak::upgrade).collect();
+        for kept in watching {
+            what(&kept);
+        }
     }
 
     /// A CONNECT has succeeded: the connection may stay.
@@ -124,6 +141,10 @@ impl Sink for Connection {
     fn push(&self, frames: &Arc<Frames>) -> bool {
         self.outbox.push(frames)
     }
+
+    fn backlog(&self) -> usize {
+        self.outbox.backlog()
+    }
 }
 
 impl Timed for Connection {
@@ -144,6 +165,7 @@ impl Timed for Connection {
             self.clock.lock().connect_until = None;
             self.close(CloseCode::None);
         } else if beat == Beat::Ping {
+            self.tell(Kept::on_ping);
             self.push(&self.ping);
         }
         // The closing wakes itself.

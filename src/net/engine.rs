@@ -5,8 +5,8 @@
 //! application works. Two at once are the client's fault and end the connection.
 
 use std::net::TcpStream;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -42,6 +42,12 @@ pub trait Protocol: Send + Sync + 'static {
     fn closed(&self, state: Self::State);
 }
 
+/// A connection that can be ended by another.
+pub(super) trait Finish: Send + Sync {
+    /// Ends it and tells its protocol, now.
+    fn finish_now(&self);
+}
+
 /// The connection is to be closed, in the way of the reference server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Close;
@@ -52,6 +58,7 @@ pub struct Peer {
     handshake: Handshake,
     accepted: AtomicBool,
     counts: Arc<Counts>,
+    engine: OnceLock<Weak<dyn Finish>>,
 }
 
 /// How many connections are open.
@@ -94,6 +101,11 @@ impl Peer {
         let mut frames = Frames::default();
         frames.push_binary(message);
         self.connection.push(&Arc::new(frames))
+    }
+
+    /// The connection as something that can be ended; none before it is in the books.
+    pub(super) fn engine(&self) -> Option<Weak<dyn Finish>> {
+        self.engine.get().cloned()
     }
 
     /// It may stay, and send messages up to `max_payload`: whoever is not accepted in time is closed.
@@ -161,7 +173,13 @@ impl<P: Protocol> Engine<P> {
         let outbox = Outbox::new(key, socket, options.outbox_bytes_max, shared.helpers.clone());
         let heartbeat = Heartbeat::new(now, options.ping_interval, options.ping_timeout);
         let connection = Connection::open(key, outbox, heartbeat, now + CONNECT_TIMEOUT, shared.timer.clone());
-        let peer = Peer { connection, handshake, accepted: AtomicBool::new(false), counts: counts.clone() };
+        let peer = Peer {
+            connection,
+            handshake,
+            accepted: AtomicBool::new(false),
+            counts: counts.clone(),
+            engine: OnceLock::new(),
+        };
         let Some(sid) = random_sid() else {
             counts.strangers.fetch_sub(1, Ordering::Relaxed);
             return None;
@@ -171,6 +189,8 @@ impl<P: Protocol> Engine<P> {
         peer.connection.send(&engineio::open_packet(&sid, upgrades, interval, timeout, options.max_payload));
         let state = shared.protocol.opened(&peer);
         let engine = Arc::new(Engine { sid, peer, shared: shared.clone(), work: Mutex::new(Work::Free(state)) });
+        let finish: Weak<dyn Finish> = Arc::<Engine<P>>::downgrade(&engine);
+        let _ = engine.peer.engine.set(finish);
         shared.enter(&engine);
         if shared.stopping.load(Ordering::SeqCst) {
             engine.peer.connection.close(CloseCode::GoingAway);
@@ -241,6 +261,12 @@ impl<P: Protocol> Engine<P> {
         if let Some(state) = state {
             self.shared.protocol.closed(state);
         }
+    }
+}
+
+impl<P: Protocol> Finish for Engine<P> {
+    fn finish_now(&self) {
+        self.finish(false);
     }
 }
 

@@ -15,6 +15,7 @@ mod http;
 mod listener;
 mod outbox;
 mod polling;
+mod recovery;
 mod registry;
 mod socketio;
 mod websocket;
@@ -28,6 +29,7 @@ pub use self::client::{Arguments, Client};
 pub use self::engine::{Close, Peer, Protocol};
 pub use self::listener::Server;
 pub use self::outbox::Sink;
+pub use self::recovery::next_offset;
 pub use self::socketio::SocketIo;
 pub use crate::proto::frames::{CloseCode, Frames};
 use crate::proto::http::{Head, HostPolicy, Response};
@@ -111,6 +113,12 @@ pub trait App: Send + Sync + 'static {
     /// # Errors
     /// What the client is told if not.
     fn authorize(&self, handshake: &Handshake, auth: &Map<String, Value>) -> Result<(), ConnectError>;
+
+    /// Whether this client asks for connection state recovery. It is no default, since the offset is an extra argument of
+    /// every event, on which a handler of fixed arity (Python's) fails.
+    fn recovers(&self, _auth: &Map<String, Value>) -> bool {
+        false
+    }
 
     /// A client connects. `accept` sends it the acceptance, and must be called before anything else is sent to it.
     ///

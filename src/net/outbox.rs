@@ -45,6 +45,9 @@ const WRITE_PIECES_MAX: usize = 32;
 pub trait Sink: Send + Sync {
     /// Takes the packets, without ever blocking. `false`: the client is gone or going.
     fn push(&self, frames: &Arc<Frames>) -> bool;
+
+    /// Bytes that wait because the client is behind; 0 for one that is gone.
+    fn backlog(&self) -> usize;
 }
 
 /// The outbox of one connection.
@@ -339,6 +342,11 @@ impl Sink for Outbox {
             self.overflow(&mut state);
         }
         !state.ended
+    }
+
+    fn backlog(&self) -> usize {
+        let state = self.state.lock();
+        if state.ended { 0 } else { state.bytes }
     }
 }
 

@@ -2,17 +2,21 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 
 use super::client::{Acks, Client};
 use super::engine::{Close, Peer, Protocol, random_sid};
+use super::recovery::{Recoveries, Recovering, Ticket};
 use super::{App, Event};
 use crate::proto::socketio::{self, Assembler, Packet};
+use crate::timer::Timer;
 
 /// Speaks Socket.IO for an application.
 pub struct SocketIo<A: App> {
     app: Arc<A>,
+    recoveries: Arc<Recoveries<A>>,
 }
 
 /// One connection's clients.
@@ -25,13 +29,16 @@ pub struct Clients<A: App> {
 struct Connected<A: App> {
     state: A::Client,
     client: Client,
+    /// For those that may recover.
+    ticket: Option<Ticket>,
 }
 
 impl<A: App> SocketIo<A> {
-    /// Socket.IO for `app`.
+    /// Socket.IO for `app`. Clients that ask for connection state recovery may be away for `recovery_window`.
     #[must_use]
-    pub fn new(app: Arc<A>) -> SocketIo<A> {
-        SocketIo { app }
+    pub fn new(app: Arc<A>, recovery_window: Duration, timer: Timer) -> SocketIo<A> {
+        let recoveries = Recoveries::new(app.clone(), recovery_window, timer);
+        SocketIo { app, recoveries }
     }
 
     fn on_packet(&self, clients: &mut Clients<A>, peer: &Peer, packet: Packet) -> Result<(), Close> {
@@ -39,13 +46,13 @@ impl<A: App> SocketIo<A> {
             Packet::Connect { namespace, auth } => self.on_connect(clients, peer, namespace, &auth.unwrap_or_default()),
             Packet::Disconnect { namespace } => {
                 let connected = clients.connected.remove(&namespace).ok_or(Close)?;
-                self.app.disconnected(connected.state);
+                self.let_go(connected);
                 Ok(())
             }
             Packet::Event { namespace, ack, name, args, attachments } => {
                 let connected = clients.connected.get_mut(&namespace).ok_or(Close)?;
                 self.app.event(&mut connected.state, Event { name, args, attachments, ack });
-                self.let_go(clients, &namespace);
+                self.drop_disconnected(clients, &namespace);
                 Ok(())
             }
             Packet::Ack { namespace, id, args, attachments } => {
@@ -73,34 +80,72 @@ impl<A: App> SocketIo<A> {
         if clients.connected.contains_key(&namespace) {
             return Err(Close);
         }
+        if let Err(error) = self.app.authorize(peer.handshake(), auth) {
+            send(&socketio::connect_error(&namespace, &error.message, Some(&error.data)));
+            return Ok(());
+        }
+        let recovers = self.app.recovers(auth);
+        if recovers && let Some(recovered) = self.recover(peer, &namespace, auth) {
+            let Recovering { client, state, ticket } = recovered;
+            clients.connected.insert(namespace, Connected { state, client, ticket: Some(ticket) });
+            return Ok(());
+        }
         let sid = random_sid().ok_or(Close)?;
+        let ticket = match recovers {
+            true => Some(self.recoveries.issue(&peer.connection, &sid, random_sid().ok_or(Close)?)),
+            false => None,
+        };
         let client = Client {
             key: peer.key(),
             namespace: namespace.as_str().into(),
-            sink: peer.sink(),
+            sink: ticket.as_ref().map_or_else(|| peer.sink(), |ticket| ticket.kept.clone()),
+            recovers,
             acks: Arc::new(Acks::default()),
         };
-        let connected = self.app.authorize(peer.handshake(), auth).and_then(|()| {
-            let accept = || send(&socketio::connect(&namespace, &sid, None));
-            self.app.connected(client.clone(), auth, &accept)
-        });
-        match connected {
+        let pid = ticket.as_ref().map(|ticket| ticket.pid.as_str());
+        let accept = || send(&socketio::connect(&namespace, &sid, pid));
+        match self.app.connected(client.clone(), auth, &accept) {
             Ok(state) => {
-                peer.accept();
-                clients.connected.insert(namespace.clone(), Connected { state, client });
-                self.let_go(clients, &namespace);
+                self.arrive(peer, ticket.as_ref());
+                clients.connected.insert(namespace.clone(), Connected { state, client, ticket });
+                self.drop_disconnected(clients, &namespace);
             }
             Err(error) => send(&socketio::connect_error(&namespace, &error.message, Some(&error.data))),
         }
         Ok(())
     }
 
+    /// A client that was here before, if it can be taken up where it was.
+    fn recover(&self, peer: &Peer, namespace: &str, auth: &Map<String, Value>) -> Option<Recovering<A>> {
+        let (pid, offset) = (auth.get("pid")?.as_str()?, auth.get("offset")?.as_str()?);
+        let accept = |ticket: &Ticket| socketio::connect(namespace, &ticket.sid, Some(&ticket.pid));
+        let recovered = self.recoveries.come_back(pid, offset, namespace, &peer.connection, accept)?;
+        log::info!("connection {}: recovered", peer.key());
+        self.arrive(peer, Some(&recovered.ticket));
+        Some(recovered)
+    }
+
+    fn arrive(&self, peer: &Peer, ticket: Option<&Ticket>) {
+        peer.accept();
+        if let (Some(ticket), Some(engine)) = (ticket, peer.engine()) {
+            self.recoveries.arrive(ticket, engine);
+        }
+    }
+
     /// The application may have disconnected the client while it was at work.
-    fn let_go(&self, clients: &mut Clients<A>, namespace: &str) {
+    fn drop_disconnected(&self, clients: &mut Clients<A>, namespace: &str) {
         let over = clients.connected.get(namespace).is_some_and(|connected| connected.client.is_disconnected());
         if over && let Some(connected) = clients.connected.remove(namespace) {
-            self.app.disconnected(connected.state);
+            self.let_go(connected);
         }
+    }
+
+    /// The client has left its namespace, and will not recover.
+    fn let_go(&self, connected: Connected<A>) {
+        if let Some(ticket) = &connected.ticket {
+            self.recoveries.forget(ticket);
+        }
+        self.app.disconnected(connected.state);
     }
 }
 
@@ -122,8 +167,11 @@ impl<A: App> Protocol for SocketIo<A> {
     }
 
     fn closed(&self, clients: Clients<A>) {
-        for (_, connected) in clients.connected {
-            self.app.disconnected(connected.state);
+        for (_, Connected { state, client, ticket }) in clients.connected {
+            match ticket {
+                Some(ticket) => self.recoveries.leave(Recovering { client, state, ticket }),
+                None => self.app.disconnected(state),
+            }
         }
     }
 }

@@ -76,6 +76,11 @@ impl Frames {
         self.push_around(&["42[\"", name, "\","], data, "]");
     }
 
+    /// The same, with an offset for connection state recovery as the last argument.
+    pub fn push_event_at(&mut self, name: &str, data: &[&str], offset: &str) {
+        self.push_around(&["42[\"", name, "\","], data, &format!(",\"{offset}\"]"));
+    }
+
     /// Adds an acknowledgement in the namespace `/` with one argument.
     pub fn push_ack(&mut self, id: u64, data: &str) {
         self.push(&["43", &id.to_string(), "[", data, "]"]);
@@ -147,6 +152,12 @@ impl Frames {
             FINAL_BINARY => Some(Payload::Binary(payload)),
             _ => None,
         }
+    }
+
+    /// Every frame that carries something: where it begins, and what it carries.
+    pub fn payloads(&self) -> impl Iterator<Item = (usize, Payload<'_>)> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.filter_map(|start| Some((start, self.payload(start)?)))
     }
 
     /// Where the frame that begins at byte `at` ends.

@@ -291,6 +291,10 @@ impl App for Api {
         Wanted::of(auth).map(drop).map_err(|error| refused(&error))
     }
 
+    fn recovers(&self, auth: &Map<String, Value>) -> bool {
+        auth.get("recover") == Some(&Value::Bool(true))
+    }
+
     fn connected(
         &self,
         client: Client,
@@ -298,14 +302,14 @@ impl App for Api {
         accept: &dyn Fn(),
     ) -> Result<ClientState, ConnectError> {
         let wanted = Wanted::of(auth).map_err(|error| refused(&error))?;
-        let viewer = Viewer { key: client.key, sink: client.sink, stream: wanted.stream };
+        let viewer = Viewer { key: client.key, sink: client.sink, stream: wanted.stream, recovers: client.recovers };
         let registered = self.manager.register_session(viewer.clone(), wanted.wish, accept);
         let session = registered.map_err(|error| refused(&error))?;
         Ok(ClientState { viewer, watched: vec![session], budget: Budget::full(Instant::now()) })
     }
 
     fn event(&self, client: &mut ClientState, event: Event) {
-        let reply = Reply::new(client.viewer.sink.clone(), event.ack, &event.name);
+        let reply = Reply::new(client.viewer.clone(), event.ack, &event.name);
         if !client.budget.take(Instant::now()) {
             let message = format!("more than {EVENTS_PER_SECOND} events in a second");
             return reply.fail(&Error::new(Code::RateLimited, message));

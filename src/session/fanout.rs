@@ -1,7 +1,7 @@
 //! One encoding for all viewers, one push for each.
 //!
 //! What happens in one go (all lines that one read of Claude's output brought, or all that one client's event caused) is
-//! collected in a [`Batch`]: for each of the two kinds of viewers that is present, ready-made WebSocket frames, encoded
+//! collected in a [`Batch`]: for each kind of viewers that is present, ready-made WebSocket frames, encoded
 //! once. Then every viewer's outbox gets its batch in one push.
 
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::error::Error;
 use super::events::{ServerError, json};
-use crate::net::{Frames, Sink};
+use crate::net::{Frames, Sink, next_offset};
 
 /// What a viewer wants to see of Claude's output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,14 +30,16 @@ pub struct Viewer {
     pub sink: Arc<dyn Sink>,
     /// What it wants.
     pub stream: Stream,
+    /// Whether its events end with an offset, for connection state recovery.
+    pub recovers: bool,
 }
 
 impl Viewer {
     /// Sends an event to this viewer alone.
     pub fn emit(&self, name: &str, data: &impl Serialize) {
-        let mut frames = Frames::default();
-        push_event(&mut frames, name, &json(data));
-        self.sink.push(&Arc::new(frames));
+        let mut batch = Batch::to(std::slice::from_ref(self));
+        batch.event(Audience::All, name, &[&json(data)]);
+        batch.send(std::slice::from_ref(self));
     }
 }
 
@@ -53,26 +55,39 @@ pub enum Audience {
 /// What goes out together.
 #[derive(Default)]
 pub struct Batch {
-    text: Option<Frames>,
-    events: Option<Frames>,
+    variants: [Option<Frames>; VARIANTS],
+}
+
+/// By what it wants, and by whether it recovers: four encodings, each made only if somebody wants it.
+const VARIANTS: usize = 4;
+
+fn variant(stream: Stream, recovers: bool) -> usize {
+    usize::from(stream == Stream::Events) * 2 + usize::from(recovers)
 }
 
 impl Batch {
     /// A batch that encodes only what some of `viewers` wants.
     #[must_use]
     pub fn to(viewers: &[Viewer]) -> Batch {
-        let wanted = |stream| viewers.iter().any(|viewer| viewer.stream == stream).then(Frames::default);
-        Batch { text: wanted(Stream::Text), events: wanted(Stream::Events) }
+        let mut batch = Batch::default();
+        for viewer in viewers {
+            batch.variants[variant(viewer.stream, viewer.recovers)].get_or_insert_default();
+        }
+        batch
     }
 
     /// Adds an event whose data is the concatenation of `parts`.
     pub fn event(&mut self, audience: Audience, name: &str, parts: &[&str]) {
-        let Batch { text, events } = self;
-        for (frames, stream) in [(text, Stream::Text), (events, Stream::Events)] {
-            if let Some(frames) = frames
-                && (audience == Audience::All || audience == Audience::Only(stream))
-            {
+        let mut offset = None;
+        for stream in [Stream::Text, Stream::Events] {
+            if audience != Audience::All && audience != Audience::Only(stream) {
+                continue;
+            }
+            if let Some(frames) = &mut self.variants[variant(stream, false)] {
                 frames.push_event(name, parts);
+            }
+            if let Some(frames) = &mut self.variants[variant(stream, true)] {
+                frames.push_event_at(name, parts, offset.get_or_insert_with(next_offset));
             }
         }
     }
@@ -80,22 +95,14 @@ impl Batch {
     /// Whether anybody would see an event for this audience. Spares the work of making one.
     #[must_use]
     pub fn wanted_by(&self, stream: Stream) -> bool {
-        match stream {
-            Stream::Text => self.text.is_some(),
-            Stream::Events => self.events.is_some(),
-        }
+        [false, true].into_iter().any(|recovers| self.variants[variant(stream, recovers)].is_some())
     }
 
     /// Pushes to every viewer what is meant for it.
     pub fn send(self, viewers: &[Viewer]) {
-        let share = |frames: Option<Frames>| frames.filter(|frames| !frames.is_empty()).map(Arc::new);
-        let (text, events) = (share(self.text), share(self.events));
+        let variants = self.variants.map(|frames| frames.filter(|frames| !frames.is_empty()).map(Arc::new));
         for viewer in viewers {
-            let frames = match viewer.stream {
-                Stream::Text => &text,
-                Stream::Events => &events,
-            };
-            if let Some(frames) = frames {
+            if let Some(frames) = &variants[variant(viewer.stream, viewer.recovers)] {
                 // A viewer that cannot take more is ended by its own connection, which then detaches it.
                 viewer.sink.push(frames);
             }
@@ -103,13 +110,9 @@ impl Batch {
     }
 }
 
-fn push_event(frames: &mut Frames, name: &str, data: &str) {
-    frames.push_event(name, &[data]);
-}
-
 /// The way back to the client that sent an event: its acknowledgement, or `serverError` where it asked for none.
 pub struct Reply {
-    sink: Arc<dyn Sink>,
+    viewer: Viewer,
     ack: Option<u64>,
     event: String,
 }
@@ -117,8 +120,8 @@ pub struct Reply {
 impl Reply {
     /// For the event called `event`.
     #[must_use]
-    pub fn new(sink: Arc<dyn Sink>, ack: Option<u64>, event: &str) -> Reply {
-        Reply { sink, ack, event: event.to_owned() }
+    pub fn new(viewer: Viewer, ack: Option<u64>, event: &str) -> Reply {
+        Reply { viewer, ack, event: event.to_owned() }
     }
 
     /// Acknowledges with `data`, which says `ok: true` itself.
@@ -139,9 +142,7 @@ impl Reply {
             Some(id) => self.push_ack(id, &json(&Failed { ok: false, error })),
             None => {
                 let data = ServerError { code: error.code.name(), message: &error.message, event: &self.event };
-                let mut frames = Frames::default();
-                push_event(&mut frames, "serverError", &json(&data));
-                self.sink.push(&Arc::new(frames));
+                self.viewer.emit("serverError", &data);
             }
         }
     }
@@ -149,6 +150,6 @@ impl Reply {
     fn push_ack(&self, id: u64, data: &str) {
         let mut frames = Frames::default();
         frames.push_ack(id, data);
-        self.sink.push(&Arc::new(frames));
+        self.viewer.sink.push(&Arc::new(frames));
     }
 }

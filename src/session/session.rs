@@ -137,7 +137,7 @@ impl Session {
             match &arrival.after {
                 Some(after) => {
                     if let Err(error) = state.replay(&mut batch, after, &self.context) {
-                        Reply::new(viewer.sink.clone(), None, "connect").fail(&error);
+                        Reply::new(viewer.clone(), None, "connect").fail(&error);
                     }
                 }
                 None => state.replay_questions(&mut batch),

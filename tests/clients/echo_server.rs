@@ -26,6 +26,10 @@ impl App for Echo {
         Ok(())
     }
 
+    fn recovers(&self, auth: &Map<String, Value>) -> bool {
+        auth.contains_key("recover")
+    }
+
     fn connected(&self, client: Client, auth: &Map<String, Value>, accept: &dyn Fn()) -> Result<Client, ConnectError> {
         accept();
         client.emit("auth", &Arguments { values: vec![Value::Object(auth.clone())], attachments: vec![] });
@@ -78,13 +82,13 @@ fn main() -> std::io::Result<()> {
     let args: Vec<String> = std::env::args().collect();
     let port = args.iter().position(|arg| arg == "--port").and_then(|at| args.get(at + 1)?.parse().ok()).unwrap_or(0);
     if args.iter().any(|arg| arg == "--engine-only") {
-        run(port, "/engine.io/", EngineEcho)
+        run(port, "/engine.io/", |_| EngineEcho)
     } else {
-        run(port, "/socket.io/", SocketIo::new(Arc::new(Echo)))
+        run(port, "/socket.io/", |timer| SocketIo::new(Arc::new(Echo), Duration::from_secs(120), timer.clone()))
     }
 }
 
-fn run<P: Protocol>(port: u16, path: &str, protocol: P) -> std::io::Result<()> {
+fn run<P: Protocol>(port: u16, path: &str, protocol: impl FnOnce(&Timer) -> P) -> std::io::Result<()> {
     let host = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let listener = TcpListener::bind((host, port))?;
     let options = Options {
@@ -97,6 +101,7 @@ fn run<P: Protocol>(port: u16, path: &str, protocol: P) -> std::io::Result<()> {
         policy: HostPolicy::new(host, vec![], None, vec!["*".into()]),
     };
     let (timer, thread) = Timer::start()?;
+    let protocol = protocol(&timer);
     let server = Server::start(listener, options, timer, protocol, Box::new(|_, _| Response::error(404)))?;
     println!("{}", server.address().port());
     // Runs until it is killed.

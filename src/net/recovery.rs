@@ -1,0 +1,320 @@
+//! Connection state recovery: a client that was away gets each missed event once, in order.
+//!
+//! A client that asks for it gets a private id (`pid`), and every event for it ends with an offset. What is pushed to it
+//! passes through a [`Kept`] sink, which holds on to it until the client has proved that it has arrived: a pong answers a
+//! ping, and everything before that ping came before it. When the connection dies, the client's state in the
+//! application lives on for the recovery window; what is pushed meanwhile is only kept. A CONNECT with the `pid` and the last
+//! offset then gets what lies behind that offset, and is the same client again. Where the offset is not found any more,
+//! too much was missed: the client is new, and is told so by a new `pid`.
+//!
+//! The frames that are kept are those that other viewers share, so a client that is there costs little.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use super::App;
+use super::client::Client;
+use super::connection::Connection;
+use super::engine::Finish;
+use super::outbox::Sink;
+use crate::proto::frames::{Frames, Payload};
+use crate::timer::{Timed, Timer};
+
+/// What is kept for one client, in bytes of frames.
+pub const KEPT_BYTES_MAX: usize = 4 << 20;
+
+/// What is kept for all clients that are away.
+pub const AWAY_BYTES_MAX: usize = 64 << 20;
+
+/// Clients that are away at the same time; the one that is away longest goes first.
+pub const AWAY_MAX: usize = 1024;
+
+/// A new offset: it names one event of this run of the server.
+#[must_use]
+pub fn next_offset() -> String {
+    static RUN: OnceLock<u64> = OnceLock::new();
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let (run, count) = (RUN.get_or_init(|| fastrand::u64(..)), COUNT.fetch_add(1, Ordering::Relaxed));
+    format!("{run:016x}.{count}")
+}
+
+/// Where packets for a client that may recover go: to its connection while it has one, and into memory.
+pub(super) struct Kept {
+    state: Mutex<State>,
+    /// Bytes kept for all who are away.
+    away_bytes: Arc<AtomicUsize>,
+}
+
+struct State {
+    connection: Option<Arc<Connection>>,
+    frames: VecDeque<Arc<Frames>>,
+    bytes: usize,
+    /// How many were forgotten; so `forgotten + frames.len()` were pushed.
+    forgotten: u64,
+    /// How many had been pushed when the ping went out that is unanswered.
+    at_ping: Option<u64>,
+    /// Not even all that was pushed while it was away is kept.
+    given_up: bool,
+}
+
+impl Kept {
+    fn new(connection: Arc<Connection>, away_bytes: Arc<AtomicUsize>) -> Arc<Kept> {
+        let state = State {
+            connection: Some(connection),
+            frames: VecDeque::new(),
+            bytes: 0,
+            forgotten: 0,
+            at_ping: None,
+            given_up: false,
+        };
+        Arc::new(Kept { state: Mutex::new(state), away_bytes })
+    }
+
+    /// A ping goes out right after this.
+    pub fn on_ping(&self) {
+        let mut state = self.state.lock();
+        state.at_ping = Some(state.forgotten + state.frames.len() as u64);
+    }
+
+    /// The ping was answered: what was pushed before it has arrived. The last of it stays, since its offset is what the
+    /// client names when it comes back.
+    pub fn on_pong(&self) {
+        let mut state = self.state.lock();
+        let Some(arrived) = state.at_ping.take() else { return };
+        while state.forgotten + 1 < arrived && state.frames.len() > 1 {
+            state.forget_first();
+        }
+    }
+
+    fn go_away(&self) {
+        let mut state = self.state.lock();
+        if state.connection.take().is_some() {
+            self.away_bytes.fetch_add(state.bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// Sends what lies behind `offset`, then `accept`, over `connection`, and everything later too. `false`: `offset` is not
+    /// known any more, and nothing was sent.
+    fn come_back(&self, connection: &Arc<Connection>, offset: &str, accept: &str) -> bool {
+        let mut state = self.state.lock();
+        let missed = if state.given_up { None } else { state.behind(offset) };
+        let Some(missed) = missed else { return false };
+        if !missed.is_empty() {
+            connection.push(&Arc::new(missed));
+        }
+        connection.send(accept);
+        if state.connection.replace(connection.clone()).is_none() {
+            self.away_bytes.fetch_sub(state.bytes, Ordering::Relaxed);
+        }
+        state.at_ping = None;
+        true
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        let state = self.state.get_mut();
+        if state.connection.is_none() {
+            self.away_bytes.fetch_sub(state.bytes, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Sink for Kept {
+    fn push(&self, frames: &Arc<Frames>) -> bool {
+        let mut state = self.state.lock();
+        if state.given_up {
+            return false;
+        }
+        let bytes = frames.bytes().len();
+        state.bytes += bytes;
+        state.frames.push_back(frames.clone());
+        match state.connection.clone() {
+            Some(connection) => {
+                while state.bytes > KEPT_BYTES_MAX && state.frames.len() > 1 {
+                    state.forget_first();
+                }
+                connection.push(frames)
+            }
+            None => {
+                let all = self.away_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+                if state.bytes > KEPT_BYTES_MAX || all > AWAY_BYTES_MAX {
+                    self.away_bytes.fetch_sub(state.bytes, Ordering::Relaxed);
+                    state.given_up = true;
+                    state.frames = VecDeque::new();
+                    state.bytes = 0;
+                }
+                !state.given_up
+            }
+        }
+    }
+
+    fn backlog(&self) -> usize {
+        self.state.lock().connection.as_ref().map_or(0, |connection| connection.backlog())
+    }
+}
+
+impl State {
+    fn forget_first(&mut self) {
+        if let Some(first) = self.frames.pop_front() {
+            self.bytes -= first.bytes().len();
+            self.forgotten += 1;
+        }
+    }
+
+    /// All events behind the one with this offset; `None`: it is not among those that are kept.
+    fn behind(&self, offset: &str) -> Option<Frames> {
+        let mark = format!(",\"{offset}\"]");
+        let found = self.frames.iter().enumerate().rev().find_map(|(index, frames)| {
+            let is_it = |payload| matches!(payload, Payload::Text(text) if text.ends_with(&mark));
+            let at = frames.payloads().find(|(_, payload)| is_it(*payload))?.0;
+            Some((index, frames.next(at)))
+        });
+        let (index, mut at) = found?;
+        let mut missed = Frames::default();
+        for frames in self.frames.iter().skip(index) {
+            let mut attached = false;
+            for (_, payload) in frames.payloads().filter(|(start, _)| *start >= at) {
+                // Acknowledgements are void once the connection they were asked for is gone.
+                match payload {
+                    Payload::Text(text) => {
+                        attached = text.starts_with("45");
+                        if attached || text.starts_with("42") {
+                            missed.push(&[text]);
+                        }
+                    }
+                    Payload::Binary(bytes) if attached => missed.push_binary(bytes),
+                    Payload::Binary(_) => {}
+                }
+            }
+            at = 0;
+        }
+        Some(missed)
+    }
+}
+
+/// Who may recover: those that are here, and those that are away.
+pub(super) struct Recoveries<A: App> {
+    window: Duration,
+    app: Arc<A>,
+    timer: Timer,
+    itself: Weak<Recoveries<A>>,
+    here: Mutex<HashMap<String, Weak<dyn Finish>>>,
+    away: Mutex<HashMap<String, Away<A>>>,
+    away_bytes: Arc<AtomicUsize>,
+}
+
+/// A client that is away.
+struct Away<A: App> {
+    recovering: Recovering<A>,
+    until: Instant,
+}
+
+/// A client with all that belongs to it.
+pub(super) struct Recovering<A: App> {
+    pub client: Client,
+    pub state: A::Client,
+    pub ticket: Ticket,
+}
+
+/// What recovery needs of a client that is here.
+#[derive(Clone)]
+pub(super) struct Ticket {
+    pub pid: String,
+    pub sid: String,
+    pub kept: Arc<Kept>,
+}
+
+impl<A: App> Recoveries<A> {
+    pub fn new(app: Arc<A>, window: Duration, timer: Timer) -> Arc<Recoveries<A>> {
+        Arc::new_cyclic(|itself| Recoveries {
+            window,
+            app,
+            timer,
+            itself: itself.clone(),
+            here: Mutex::default(),
+            away: Mutex::default(),
+            away_bytes: Arc::default(),
+        })
+    }
+
+    /// A ticket for a client that has just asked for one.
+    pub fn issue(&self, connection: &Arc<Connection>, sid: &str, pid: String) -> Ticket {
+        let kept = Kept::new(connection.clone(), self.away_bytes.clone());
+        connection.watch(Arc::downgrade(&kept));
+        Ticket { pid, sid: sid.to_owned(), kept }
+    }
+
+    /// The client is here, on this connection.
+    pub fn arrive(&self, ticket: &Ticket, engine: Weak<dyn Finish>) {
+        self.here.lock().insert(ticket.pid.clone(), engine);
+    }
+
+    /// The client has left for good.
+    pub fn forget(&self, ticket: &Ticket) {
+        self.here.lock().remove(&ticket.pid);
+    }
+
+    /// The client's connection is gone: it may come back.
+    pub fn leave(&self, recovering: Recovering<A>) {
+        self.forget(&recovering.ticket);
+        if self.window.is_zero() {
+            return self.app.disconnected(recovering.state);
+        }
+        recovering.ticket.kept.go_away();
+        let until = Instant::now() + self.window;
+        let mut away = self.away.lock();
+        let oldest = away.iter().min_by_key(|(_, other)| other.until).map(|(pid, _)| pid.clone());
+        let evicted = oldest.filter(|_| away.len() >= AWAY_MAX).and_then(|pid| away.remove(&pid));
+        away.insert(recovering.ticket.pid.clone(), Away { recovering, until });
+        drop(away);
+        if let Some(evicted) = evicted {
+            self.app.disconnected(evicted.recovering.state);
+        }
+        let itself: Weak<dyn Timed> = self.itself.clone();
+        self.timer.wake(until, itself);
+    }
+
+    /// A client comes back: what it has missed is sent, then the acceptance that `accept` makes of its old session id.
+    pub fn come_back(
+        &self,
+        pid: &str,
+        offset: &str,
+        namespace: &str,
+        connection: &Arc<Connection>,
+        accept: impl Fn(&Ticket) -> String,
+    ) -> Option<Recovering<A>> {
+        // Its old connection may look alive still: then it is ended now, which leaves the client among those away.
+        let old = self.here.lock().get(pid).and_then(Weak::upgrade);
+        if let Some(old) = old {
+            old.finish_now();
+        }
+        let away = self.away.lock().remove(pid)?;
+        let Away { recovering, .. } = away;
+        let ticket = &recovering.ticket;
+        let fits = &*recovering.client.namespace == namespace;
+        if fits && ticket.kept.come_back(connection, offset, &accept(ticket)) {
+            connection.watch(Arc::downgrade(&ticket.kept));
+            return Some(recovering);
+        }
+        self.app.disconnected(recovering.state);
+        None
+    }
+}
+
+impl<A: App> Timed for Recoveries<A> {
+    fn on_deadline(&self, now: Instant) -> Option<Instant> {
+        let mut away = self.away.lock();
+        let late: Vec<String> = away.iter().filter(|(_, away)| away.until <= now).map(|(pid, _)| pid.clone()).collect();
+        let late: Vec<_> = late.iter().filter_map(|pid| away.remove(pid)).collect();
+        drop(away);
+        for away in late {
+            self.app.disconnected(away.recovering.state);
+        }
+        None
+    }
+}
