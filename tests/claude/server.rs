@@ -46,6 +46,8 @@ fn an_events_viewer_gets_claudes_own_json() {
     let prompt = asking.ask(&session, "slow:4:10");
     asking.wait_response(&prompt);
     watching.wait_event_from(mark, "claudeEvent", |data| data["event"]["type"] == "result");
+    // The end of the program between is the end of its writing.
+    asking.must("closeSession", json!({"sessionId": session}));
     let printed = std::fs::read_to_string(workspace.tmp().join("printed")).expect("what the CLI printed");
     let events: Vec<_> = watching.events().into_iter().filter(|event| event.name == "claudeEvent").collect();
     // What steers the session is the server's own affair.
