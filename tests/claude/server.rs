@@ -323,3 +323,60 @@ fn shared_clients_have_one_process_and_see_the_same() {
     assert_eq!(claudes(server.workspace()).iter().map(|process| process.pid).collect::<Vec<_>>(), [pid]);
     assert_eq!(said(&api.wait_for_prompt("say:second")).len(), 3);
 }
+
+/// An interrupt is for the prompt that runs; the next one is not hit by what is left of it.
+#[test]
+fn an_interrupt_spares_the_prompts_that_wait() {
+    let on = start();
+    assert_eq!(on.answer("say:up"), "up");
+    for round in 0..5 {
+        let ask = |name: &str, prompt: &str| {
+            let ask = json!({"sessionId": on.session, "prompt": prompt, "promptId": format!("{name}-{round}")});
+            on.client.start_emit("askClaudeCode", ask)
+        };
+        let asked = [ask("first", "hang"), ask("second", "say:two"), ask("third", "/cost")];
+        let interrupted = on.client.start_emit("interruptClaude", json!({"sessionId": on.session}));
+        assert!(asked.iter().all(|id| on.client.wait_ack(*id)["ok"] == true));
+        assert_eq!(on.client.wait_ack(interrupted)["ok"], true);
+        let statuses = ["first", "second", "third"]
+            .map(|name| on.client.wait_response(&format!("{name}-{round}"))["status"].clone());
+        assert_eq!(statuses, ["interrupted", "done", "done"].map(|status| json!(status)), "round {round}");
+    }
+}
+
+#[test]
+fn an_interrupt_before_the_first_word_ends_the_prompt() {
+    let on = start();
+    for round in 1..=3 {
+        let prompt = on.ask("hang-before");
+        processes::eventually("the API asked", DEADLINE, || on.api.turns().len() == round);
+        on.interrupt();
+        let response = on.client.wait_response(&prompt);
+        assert_eq!((&response["status"], &response["fullResponse"]), (&json!("interrupted"), &json!("")), "{response}");
+    }
+    assert_eq!(on.answer("say:still here"), "still here");
+}
+
+/// When a background task ends, Claude begins a turn by itself.
+#[test]
+fn what_claude_begins_by_itself_belongs_to_no_prompt() {
+    let on = start();
+    let go = on.server.workspace().work().join("go");
+    let mark = on.client.mark();
+    let command = format!("until [ -e {} ]; do tail -n 1 /dev/null; done; touch {0}", go.display());
+    let prompt = on.ask(&format!("bg:{command}"));
+    on.allow(&on.question(mark));
+    let response = on.client.wait_response(&prompt);
+    assert_eq!(response["status"], "done", "{response}");
+    std::fs::write(&go, "").expect("a file");
+    on.client.wait_event("claudeStreamStart", |data| data["promptId"].is_null());
+    // Asked while that turn runs, or just after it: each gets its own answer.
+    for prompt in ["say:mine", "/cost", "say:mine too"] {
+        let response = on.ask_and_wait(prompt);
+        let text = response["fullResponse"].as_str().expect("a text");
+        let expected = prompt.strip_prefix("say:").unwrap_or("cost");
+        assert!(text == expected || (expected == "cost" && text.contains("Total")), "{prompt}: {response}");
+    }
+    on.client.wait_event("claudeStreamEnd", |data| data["promptId"].is_null());
+    assert_eq!(on.summary()["state"], "idle");
+}
