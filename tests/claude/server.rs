@@ -380,3 +380,29 @@ fn what_claude_begins_by_itself_belongs_to_no_prompt() {
     on.client.wait_event("claudeStreamEnd", |data| data["promptId"].is_null());
     assert_eq!(on.summary()["state"], "idle");
 }
+
+/// A prompt that meets such a turn at its beginning. 2.1.330 says whose the turn is; 2.1.197 only when it is over, and
+/// until then its chunks count as the prompt's: there only `fullResponse` is the prompt's alone.
+#[test]
+fn a_prompt_that_meets_a_turn_of_claudes_own_gets_its_own_answer() {
+    let on = start();
+    assert_eq!(on.answer("say:up"), "up");
+    let tells = on.summary()["agentVersion"] != "2.1.197";
+    for round in 0..6 {
+        let go = on.server.workspace().work().join(format!("go-{round}"));
+        let mark = on.client.mark();
+        let command = format!("until [ -e {} ]; do tail -n 1 /dev/null; done; touch {0}", go.display());
+        let prompt = on.ask(&format!("bg:{command}"));
+        on.allow(&on.question(mark));
+        on.client.wait_response(&prompt);
+        std::fs::write(&go, "").expect("a file");
+        // The CLI notices the task's end within a tenth of a second: the rounds meet it before, at and after that.
+        std::thread::sleep(std::time::Duration::from_millis(25 * round));
+        let prompt = on.ask(&format!("say:mine {round}"));
+        let response = on.client.wait_response(&prompt);
+        assert_eq!((&response["status"], &response["fullResponse"]), (&json!("done"), &json!(format!("mine {round}"))));
+        if tells {
+            assert_eq!(on.client.chunks(&prompt).concat(), format!("mine {round}"), "round {round}");
+        }
+    }
+}
