@@ -121,6 +121,8 @@ pub struct Outcome<'a> {
     pub total_cost_usd: Option<f64>,
     /// Milliseconds of this turn.
     pub duration_ms: Option<f64>,
+    /// How often the model was asked in this turn: not at all where Claude ran a slash command itself.
+    pub num_turns: Option<u64>,
     /// Tokens of this turn, in Claude's own form.
     pub usage: Option<&'a RawValue>,
     /// The prompts that this turn answered, where the version names them.
@@ -188,6 +190,8 @@ struct Fields<'a> {
     total_cost_usd: Option<&'a RawValue>,
     #[serde(borrow)]
     duration_ms: Option<&'a RawValue>,
+    #[serde(borrow)]
+    num_turns: Option<&'a RawValue>,
     #[serde(borrow)]
     usage: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -303,6 +307,7 @@ fn outcome<'a>(fields: &Fields<'a>) -> Outcome<'a> {
         result: text(fields.result),
         total_cost_usd: of(fields.total_cost_usd),
         duration_ms: of(fields.duration_ms),
+        num_turns: of(fields.num_turns),
         usage: fields.usage,
         prompts,
     }
@@ -526,8 +531,8 @@ mod tests {
                 r#"Lifecycle { uuid: "u", state: "started" }"#,
             ),
             (
-                r#"{"duration_ms":5,"usage":{"a":1},"is_error":true,"subtype":"success","type":"result","user_message_uuids":["u"]}"#,
-                r#"Result(Outcome { subtype: "success", is_error: true, result: None, total_cost_usd: None, duration_ms: Some(5.0), usage: Some(RawValue({"a":1})), prompts: ["u"] })"#,
+                r#"{"duration_ms":5,"num_turns":0,"usage":{"a":1},"is_error":true,"subtype":"success","type":"result","user_message_uuids":["u"]}"#,
+                r#"Result(Outcome { subtype: "success", is_error: true, result: None, total_cost_usd: None, duration_ms: Some(5.0), num_turns: Some(0), usage: Some(RawValue({"a":1})), prompts: ["u"] })"#,
             ),
             (
                 r#"{"type":"control_request","request_id":"r","request":{"subtype":"can_use_tool","tool_name":"Bash","input":{"command":"ls"}}}"#,
