@@ -258,7 +258,7 @@ fn what_is_asked_while_it_stops_is_refused() {
     let builder = Server::builder(EXE).bad_agent(&["slow-start", &file.display().to_string()]);
     let scene = scene(builder.arg("--stop-grace=10m"));
     scene.ask("hi");
-    scene.wait_state("starting");
+    scene.server.wait_log(" started, ");
     scene.server.signal(libc::SIGTERM);
     scene.client.wait_event("serverShutdown", |_| true);
     scene.wait_state("stopping");

@@ -79,11 +79,17 @@ fn the_guardian_shrugs_off_the_signals_that_end_a_server() {
 fn a_new_server_ends_what_an_old_one_left_before_it_starts_anything() {
     for mode in AGENTS {
         let (old, family) = busy(mode);
-        kill(&[guardian(&old.server).pid, old.server.pid()]);
+        // Stopped, the server does not replace the guardian in between.
+        let guardian = guardian(&old.server).pid;
+        assert!(old.server.signal(libc::SIGSTOP));
+        let state = || processes::get(old.server.pid()).expect("it is there").state;
+        processes::eventually("the server stopped", DEADLINE, || state() == 'T');
+        kill(&[guardian, old.server.pid()]);
         assert!(family[1..].iter().all(Process::is_alive), "{mode}: nobody was left to end them");
         let new = scene(bad("proper").workspace(&workspace(&old)));
         assert_eq!(new.text("hi"), "you said: hi");
         assert_gone(&family, mode);
+        new.server.wait_log(" started, ");
         let log = new.server.stderr_text();
         let (swept, started) = (log.find("that an earlier server left behind"), log.find(" started, "));
         assert!(swept.is_some() && swept < started, "{mode}: {log}");

@@ -118,6 +118,7 @@ impl Scene {
         self.assert_end(&self.client);
         let left = self.server.started();
         assert!(left.is_empty(), "left by the server: {left:?}");
+        self.server.wait_log("INFO  stopped");
         let log = self.server.stderr_text();
         assert!(!log.contains("ERROR") && !log.contains("panicked"), "{log}");
     }
