@@ -90,20 +90,22 @@ fn a_signal_at_any_moment_of_a_start_leaves_nothing() {
 
 #[test]
 fn a_second_signal_ends_it_at_once() {
-    // With this grace an orderly end would outlast the test.
-    let scene = scene(bad("ignore-everything").arg("--stop-grace=10m"));
-    let id = scene.ask("hi");
-    let is_agent = |process: &processes::Process| process.cmdline.iter().any(|arg| arg == "-p");
-    processes::eventually("the agent running", DEADLINE, || scene.server.started().iter().any(is_agent));
-    scene.server.signal(libc::SIGINT);
-    scene.server.wait_log("once more to stop at once");
-    scene.client.wait_event("serverShutdown", |_| true);
-    scene.server.signal(libc::SIGINT);
-    assert_eq!(scene.server.wait_exit(DEADLINE).code(), Some(130));
-    let left = scene.server.started();
-    assert!(left.is_empty(), "{left:?}");
-    assert_eq!(scene.client.wait_response(&id)["status"], "interrupted");
-    scene.assert_end(&scene.client);
+    for mode in ["ignore-everything", "ignore-eof"] {
+        // With this grace an orderly end would outlast the test.
+        let scene = scene(bad(mode).arg("--stop-grace=10m"));
+        let family = if mode == "ignore-eof" { scene.family() } else { Vec::new() };
+        let id = scene.ask("slow 100000 5");
+        scene.server.wait_log(" started, ");
+        scene.server.signal(libc::SIGINT);
+        scene.client.wait_event("serverShutdown", |_| true);
+        scene.server.signal(libc::SIGINT);
+        assert_eq!(scene.server.wait_exit(DEADLINE).code(), Some(130), "{mode}");
+        assert_gone(&family, mode);
+        let left = scene.server.started();
+        assert!(left.is_empty(), "{mode}: {left:?}");
+        assert_eq!(scene.client.wait_response(&id)["status"], "interrupted", "{mode}");
+        scene.assert_end(&scene.client);
+    }
 }
 
 #[test]
@@ -135,6 +137,37 @@ fn a_session_put_to_sleep_leaves_nothing() {
     let scene = Scene { client, id, server };
     scene.wait_state("stopped");
     scene.finish();
+}
+
+#[test]
+fn no_process_starts_on_a_conversation_before_the_last_one_is_gone() {
+    for close in [true, false] {
+        let flags: &[&str] = if close { &[] } else { &["--idle-timeout=200ms"] };
+        let mut scene = scene(bad("ignore-eof").arg("--stop-grace=300ms").args(flags.iter().copied()));
+        let family = scene.family();
+        if close {
+            // All at once: nobody waits for the end of the close.
+            let closing = scene.client.start_emit("closeSession", scene.data(json!({})));
+            scene.client.must("resumeSession", scene.data(json!({})));
+            let ask = scene.client.start_emit("askClaudeCode", scene.data(json!({"prompt": "pid"})));
+            assert_eq!(scene.client.wait_ack(ask)["ok"], true);
+            assert_eq!(scene.client.wait_ack(closing)["ok"], true);
+        } else {
+            let Scene { client, id, server } = scene;
+            drop(client);
+            server.wait_log("idle, its process is stopped");
+            let client = server.connect(json!({"sessionId": id}));
+            scene = Scene { client, id, server };
+            scene.ask("pid");
+        }
+        let known = |text: &Value| family.iter().any(|process| *text == json!(process.pid.to_string()));
+        let is_answer = |data: &Value| data["status"] == "done" && !known(&data["fullResponse"]);
+        scene.client.wait_event("claudeResponse", is_answer);
+        assert_gone(&family, "when the next one answers");
+        assert_eq!(scene.json("history"), json!(["pid", "spawn", "spawn-orphan", "pid"]), "close: {close}");
+        assert_eq!(scene.notices(), [""; 0]);
+        scene.finish();
+    }
 }
 
 #[test]
