@@ -214,7 +214,9 @@ impl State {
         };
         match reason {
             None => {
-                log::info!("session {id}: process stopped ({ended})");
+                if exit.is_some() {
+                    log::info!("session {id}: process stopped ({ended})");
+                }
                 self.phase = Phase::Stopped;
                 if quietly {
                     self.notice(batch, "warning", "agent_exited", &format!("{name} has ended by itself ({ended})"));
