@@ -310,6 +310,19 @@ fn an_agent_that_turns_deaf_is_stopped_at_the_interrupt() {
 }
 
 #[test]
+fn a_prompt_that_an_interrupt_does_not_end_ends_with_its_process() {
+    // The old CLI says nothing about a prompt that it has dropped: the interrupt is answered, and nothing follows.
+    let scene = scene(bad("old").args(["--interrupt-timeout", "300ms"]));
+    scene.text("words 1");
+    let prompt = scene.ask("vanish");
+    scene.client.must("interruptClaude", scene.data(json!({"promptId": prompt})));
+    assert_eq!(scene.client.wait_response(&prompt)["status"], "interrupted");
+    assert_eq!(scene.notices(), ["interrupt_timeout"]);
+    assert_eq!(scene.json("history").as_array().map(Vec::len), Some(2), "the conversation goes on");
+    scene.finish();
+}
+
+#[test]
 fn a_slow_start_can_be_closed_and_opened_again() {
     let place = Workspace::new();
     let file = place.root().join("go");
