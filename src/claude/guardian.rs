@@ -20,7 +20,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use crossbeam_channel::bounded;
+use crossbeam_channel::{Receiver, bounded, select};
 
 use super::command::{MARKER_VARIABLE, clean_environment};
 use super::sweep::{Marked, SWEEP_TIMEOUT, Suspects};
@@ -146,22 +146,32 @@ pub fn open_lock(data_dir: &Path) -> io::Result<File> {
     open_private(&data_dir.join("processes.lock"))
 }
 
-/// Waits for the lock; after [`LOCK_TIMEOUT`] sweeps what holds it. Returns the file that holds the lock.
-pub(super) fn take_lock(lock: File, names: &Names) -> File {
+/// Waits for the lock; after [`LOCK_TIMEOUT`] sweeps what holds it. Returns the file that holds the lock; none when
+/// `closing` was disconnected in the meantime.
+pub(super) fn take_lock(lock: File, names: &Names, closing: &Receiver<()>) -> Option<File> {
     let (send, locked) = bounded(1);
-    let Ok(second) = lock.try_clone() else { return lock };
+    let Ok(second) = lock.try_clone() else { return Some(lock) };
     // A lock has no time-out of its own. The clone shares it, so whoever waits longer than we do harms nobody.
     let waiting = thread::Builder::new().name("lock".into()).spawn(move || {
         let _ = send.send(second.lock());
     });
-    if waiting.is_ok() && locked.recv_timeout(LOCK_TIMEOUT).is_err() {
-        log::warn!("an earlier server's processes are still being ended; ending them here");
-        names.suspects_of_others().sweep(SWEEP_TIMEOUT);
-        if locked.recv_timeout(LOCK_TIMEOUT).is_err() {
+    if waiting.is_err() {
+        return Some(lock);
+    }
+    for sweeping in [true, false] {
+        select! {
+            recv(locked) -> _ => return Some(lock),
+            recv(closing) -> _ => return None,
+            default(LOCK_TIMEOUT) => {}
+        }
+        if sweeping {
+            log::warn!("an earlier server's processes are still being ended; ending them here");
+            names.suspects_of_others().sweep(SWEEP_TIMEOUT);
+        } else {
             log::error!("processes.lock is still held; going on without it");
         }
     }
-    lock
+    Some(lock)
 }
 
 /// Takes the lock that says which server owns the data directory; held until the file is dropped.

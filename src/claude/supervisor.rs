@@ -17,7 +17,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use parking_lot::{Condvar, Mutex};
 
 use super::command::{Agent, Launch, command};
@@ -26,6 +26,9 @@ use super::process::{Owner, Pipes, Process};
 use super::sweep::{Marked, SWEEP_TIMEOUT, Suspects};
 use crate::threads::Threads;
 use crate::timer::Timer;
+
+/// Why nothing is started any more.
+const SHUTTING_DOWN: &str = "the server is shutting down";
 
 /// What the supervisor needs to know.
 pub struct Options {
@@ -68,6 +71,8 @@ struct Children {
     guardian: Option<Guardian>,
     /// A fork is under way: a child that nobody knows may be the one that is about to be registered.
     forking: bool,
+    /// Dropped when the server stops: from then on nothing is started, and nobody waits for the lock.
+    open: Option<Sender<()>>,
     /// The reaper ends once this is set and nothing is left to wait for.
     stopping: bool,
 }
@@ -82,15 +87,16 @@ impl Supervisor {
         become_subreaper();
         let lock = guardian::open_lock(&options.data_dir)?;
         let (orders, inbox) = unbounded();
+        let (open, closing) = bounded(0);
         let shared = Arc::new(Shared {
             options,
             names,
-            children: Mutex::default(),
+            children: Mutex::new(Children { open: Some(open), ..Children::default() }),
             changed: Condvar::new(),
             threads: Threads::default(),
         });
         let spawner = shared.clone();
-        shared.threads.spawn("spawner".into(), move || spawner.run_spawner(lock, &inbox))?;
+        shared.threads.spawn("spawner".into(), move || spawner.run_spawner(lock, &inbox, &closing))?;
         let (reaper, to_spawner) = (shared.clone(), orders.clone());
         shared.threads.spawn("reaper".into(), move || reaper.run_reaper(&to_spawner))?;
         Ok(Supervisor { shared, orders })
@@ -114,7 +120,7 @@ impl Supervisor {
         if let Err(refused) = self.orders.send(Order::Launch { launch, owner })
             && let Order::Launch { owner, .. } = refused.0
         {
-            owner.launched(Err("the server is shutting down".into()));
+            owner.launched(Err(SHUTTING_DOWN.into()));
         }
     }
 
@@ -136,6 +142,7 @@ impl Supervisor {
     /// The sessions have told their processes to stop before. `false`: something could not be ended.
     #[must_use]
     pub fn shut_down(&self, deadline: Instant) -> bool {
+        self.shared.children.lock().open = None;
         let _ = self.orders.send(Order::Stop);
         self.wait_until_idle(deadline);
         self.kill_all();
@@ -165,24 +172,27 @@ impl Supervisor {
 }
 
 impl Shared {
-    fn run_spawner(&self, lock: File, orders: &Receiver<Order>) {
-        let lock = guardian::take_lock(lock, &self.names);
-        let report = self.names.suspects_of_others().sweep(SWEEP_TIMEOUT);
-        if report.0 > 0 {
-            log::warn!("ended {} process(es) that an earlier server left behind", report.0);
-        }
-        self.start_guardian(&lock);
-        while let Ok(order) = orders.recv() {
-            match order {
-                Order::Launch { launch, owner } => self.fork(&launch, &owner),
-                Order::GuardianGone => self.start_guardian(&lock),
-                Order::Stop => break,
+    fn run_spawner(&self, lock: File, orders: &Receiver<Order>, closing: &Receiver<()>) {
+        // Held until the end.
+        let lock = guardian::take_lock(lock, &self.names, closing);
+        if let Some(lock) = &lock {
+            let report = self.names.suspects_of_others().sweep(SWEEP_TIMEOUT);
+            if report.0 > 0 {
+                log::warn!("ended {} process(es) that an earlier server left behind", report.0);
+            }
+            self.start_guardian(lock);
+            while let Ok(order) = orders.recv() {
+                match order {
+                    Order::Launch { launch, owner } => self.fork(&launch, &owner),
+                    Order::GuardianGone => self.start_guardian(lock),
+                    Order::Stop => break,
+                }
             }
         }
         // Sessions stop asking when the server stops; whoever asked in the meantime gets an answer.
         for order in orders.try_iter() {
             if let Order::Launch { owner, .. } = order {
-                owner.launched(Err("the server is shutting down".into()));
+                owner.launched(Err(SHUTTING_DOWN.into()));
             }
         }
         // The thread that forked must not end before its children: PDEATHSIG.
@@ -192,8 +202,17 @@ impl Shared {
         }
     }
 
+    /// Announces a fork, so that nobody takes the child for a stray. `false`: the server stops.
+    fn begin_fork(&self) -> bool {
+        let mut children = self.children.lock();
+        children.forking = children.open.is_some();
+        children.forking
+    }
+
     fn start_guardian(&self, lock: &File) {
-        self.children.lock().forking = true;
+        if !self.begin_fork() {
+            return;
+        }
         let started = Guardian::start(&self.options.own_binary, &self.names, lock);
         let mut children = self.children.lock();
         match started {
@@ -206,7 +225,9 @@ impl Shared {
     }
 
     fn fork(&self, launch: &Launch, owner: &Arc<dyn Owner>) {
-        self.children.lock().forking = true;
+        if !self.begin_fork() {
+            return owner.launched(Err(SHUTTING_DOWN.into()));
+        }
         let adopted = self.spawn(launch, owner);
         let mut children = self.children.lock();
         let outcome = adopted.map(|process| children.processes.insert(process.pid(), process));

@@ -214,7 +214,9 @@ impl State {
         };
         match reason {
             None => {
-                log::info!("session {id}: process stopped ({ended})");
+                if exit.is_some() {
+                    log::info!("session {id}: process stopped ({ended})");
+                }
                 self.phase = Phase::Stopped;
                 if quietly {
                     self.notice(batch, "warning", "agent_exited", &format!("{name} has ended by itself ({ended})"));
@@ -255,11 +257,18 @@ impl State {
         let waits_for_start = matches!(self.phase, Phase::Stopped | Phase::Failed) && self.running.is_some();
         let deadlines = [
             self.start_until,
-            self.interrupt.as_ref().map(|interrupt| interrupt.until),
+            self.interrupt_ends(),
             self.retry_at.filter(|_| waits_for_start),
             self.hibernates_at(context),
         ];
         deadlines.into_iter().flatten().min()
+    }
+
+    /// By when an interrupt must have been answered, and must have ended the prompt.
+    fn interrupt_ends(&self) -> Option<Instant> {
+        let answered = self.interrupt.as_ref().map(|interrupt| interrupt.until);
+        let ended = self.running.as_ref().filter(|_| self.phase == Phase::Busy).and_then(|running| running.end_until);
+        answered.into_iter().chain(ended).min()
     }
 
     fn hibernates_at(&self, context: &Context) -> Option<Instant> {
@@ -280,8 +289,9 @@ impl State {
                 process.stop();
             }
         }
-        if due(self.interrupt.as_ref().map(|interrupt| interrupt.until)) {
-            self.notice(batch, "warning", "interrupt_timeout", "Claude did not answer the interrupt: it is stopped");
+        if due(self.interrupt_ends()) {
+            let text = "the interrupt has not ended the turn: the process is stopped";
+            self.notice(batch, "warning", "interrupt_timeout", text);
             self.end_interrupt();
             self.stop(batch, session);
         }

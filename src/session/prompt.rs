@@ -107,10 +107,11 @@ impl Session {
                     state.advance(batch, self);
                 }
                 _ if state.phase == Phase::Busy => {
+                    let until = Instant::now() + self.context.interrupt_timeout;
                     if let Some(running) = &mut state.running {
                         running.interrupted = true;
+                        running.end_until.get_or_insert(until);
                     }
-                    let until = Instant::now() + self.context.interrupt_timeout;
                     let request_id = state.next_control_id();
                     state.write(claude::control_request_line(&request_id, "interrupt"));
                     state.interrupt = Some(Interrupt { request_id, until, replies: vec![reply] });
@@ -234,7 +235,14 @@ impl State {
             self.record(batch, Audience::All, "prompt", &essentials, |seq| {
                 json(&PromptAsked { session_id: &id, seq, prompt_id: &asked.id, text: &asked.text })
             });
-            self.running = Some(Running { prompt, uuid: uuid_v4(), written: false, begun: false, interrupted: false });
+            self.running = Some(Running {
+                prompt,
+                uuid: uuid_v4(),
+                written: false,
+                begun: false,
+                interrupted: false,
+                end_until: None,
+            });
             self.changed = true;
         }
         let Some(running) = self.running.as_mut().filter(|running| !running.written) else { return };

@@ -114,6 +114,8 @@ pub(super) struct Running {
     pub begun: bool,
     /// Somebody asked to stop it.
     pub interrupted: bool,
+    /// If it has not ended by then, its process is stopped: Claude may answer an interrupt and go on all the same.
+    pub end_until: Option<Instant>,
 }
 
 /// What Claude is doing right now.

@@ -2,8 +2,8 @@
 //!
 //! A turn begins with `system`/`init`, whoever caused it (a prompt, or Claude's own background work), and ends with its
 //! `result`. Which of the two it was is told by the prompt's uuid: 2.1.330 announces it before the turn and repeats it in
-//! the result; 2.1.197 echoes it somewhere in the turn; a stand-in may do neither, and then every turn is taken for the
-//! prompt's.
+//! the result; 2.1.197 echoes it somewhere in the turn, unless it runs a slash command itself; a stand-in may do neither,
+//! and then every turn is taken for the prompt's.
 
 use std::fmt::Write;
 
@@ -255,9 +255,11 @@ impl State {
         self.conversation.tried_other = false;
         self.turns += 1;
         (self.crashes, self.failure) = (0, None);
+        // 2.1.197 does not echo a slash command that it runs itself. What Claude begins by itself asks the model.
+        let command = !self.tells_lifecycle && outcome.num_turns == Some(0);
         let ours = self.running.as_ref().filter(|running| running.written).filter(|running| {
             if outcome.prompts.is_empty() {
-                running.begun || !self.names_prompts
+                running.begun || !self.names_prompts || command
             } else {
                 outcome.prompts.iter().any(|uuid| *uuid == running.uuid)
             }

@@ -5,4 +5,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod endings;
 mod fake_api;
+mod resuming;
+mod server;
+mod setup;

@@ -285,6 +285,8 @@ struct Answer {
     uuid: Option<String>,
     text: String,
     error: bool,
+    /// A slash command that it runs itself does not.
+    asks_model: bool,
 }
 
 impl Agent {
@@ -461,7 +463,7 @@ impl Agent {
         self.stream_event(&json!({"type": "message_start", "message": message}));
         let block = json!({"type": "text", "text": ""});
         self.stream_event(&json!({"type": "content_block_start", "index": 0, "content_block": block}));
-        let mut answer = Answer { uuid: prompt_uuid, text: String::new(), error: false };
+        let mut answer = Answer { uuid: prompt_uuid, text: String::new(), error: false, asks_model: true };
         let done = work(self, &mut answer);
         if let Some(line) = late_echo {
             self.echo(line);
@@ -492,7 +494,8 @@ impl Agent {
     }
 
     fn local_command(&self, prompt_uuid: Option<String>) {
-        let answer = Answer { uuid: prompt_uuid, text: "what the command says".to_owned(), error: false };
+        let answer =
+            Answer { uuid: prompt_uuid, text: "what the command says".to_owned(), error: false, asks_model: false };
         say(&json!({
             "type": "assistant", "parent_tool_use_id": null, "session_id": self.session_id, "uuid": uuid(),
             "message": {"role": "assistant", "content": [{"type": "text", "text": answer.text}]},
@@ -504,7 +507,7 @@ impl Agent {
         // As the real one: `type` is not the first key.
         let mut result = json!({
             "duration_api_ms": 1, "duration_ms": u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-            "num_turns": 1, "total_cost_usd": 0.001, "usage": {"input_tokens": 1, "output_tokens": 2},
+            "num_turns": u32::from(answer.asks_model), "total_cost_usd": 0.001, "usage": {"input_tokens": 1, "output_tokens": 2},
             "modelUsage": {}, "permission_denials": [], "session_id": self.session_id, "uuid": uuid(), "type": "result",
         });
         if done {

@@ -8,4 +8,7 @@ mod config;
 mod death;
 mod http;
 mod modes;
+mod queue;
+mod restart;
+mod scene;
 mod wire;

@@ -116,6 +116,8 @@ pub struct Outcome<'a> {
     pub total_cost_usd: Option<f64>,
     /// Milliseconds of this turn.
     pub duration_ms: Option<f64>,
+    /// How often the model was asked in this turn: not at all where Claude ran a slash command itself.
+    pub num_turns: Option<u64>,
     /// Tokens of this turn, in Claude's own form.
     pub usage: Option<&'a RawValue>,
     /// The prompts that this turn answered, where the version names them.
@@ -183,6 +185,8 @@ struct Fields<'a> {
     total_cost_usd: Option<&'a RawValue>,
     #[serde(borrow)]
     duration_ms: Option<&'a RawValue>,
+    #[serde(borrow)]
+    num_turns: Option<&'a RawValue>,
     #[serde(borrow)]
     usage: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -298,6 +302,7 @@ fn outcome<'a>(fields: &Fields<'a>) -> Outcome<'a> {
         result: text(fields.result),
         total_cost_usd: of(fields.total_cost_usd),
         duration_ms: of(fields.duration_ms),
+        num_turns: of(fields.num_turns),
         usage: fields.usage,
         prompts,
     }

@@ -56,8 +56,8 @@ fn what_steers_is_found() {
             r#"Lifecycle { uuid: "u", state: "started" }"#,
         ),
         (
-            r#"{"duration_ms":5,"usage":{"a":1},"is_error":true,"subtype":"success","type":"result","user_message_uuids":["u"]}"#,
-            r#"Result(Outcome { subtype: "success", is_error: true, result: None, total_cost_usd: None, duration_ms: Some(5.0), usage: Some(RawValue({"a":1})), prompts: ["u"] })"#,
+            r#"{"duration_ms":5,"num_turns":0,"usage":{"a":1},"is_error":true,"subtype":"success","type":"result","user_message_uuids":["u"]}"#,
+            r#"Result(Outcome { subtype: "success", is_error: true, result: None, total_cost_usd: None, duration_ms: Some(5.0), num_turns: Some(0), usage: Some(RawValue({"a":1})), prompts: ["u"] })"#,
         ),
         (
             r#"{"type":"control_request","request_id":"r","request":{"subtype":"can_use_tool","tool_name":"Bash","input":{"command":"ls"}}}"#,

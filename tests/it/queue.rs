@@ -1,0 +1,144 @@
+//! Prompts that wait, run, are stopped or asked twice, with agents that make it hard.
+
+use serde_json::{Value, json};
+
+use crate::scene::{bad, make, scene};
+
+#[test]
+fn prompts_sent_at_once_are_answered_in_order() {
+    for mode in ["proper", "old", "no-replay", "garbage"] {
+        let scene = scene(bad(mode));
+        // Some never say that they dropped a prompt.
+        let silent = matches!(mode, "old" | "no-replay");
+        let dropped = if silent { ("/local", "done") } else { ("vanish", "interrupted") };
+        let prompts = ["slow 5 10", "words 2", dropped.0, "fail", "history"];
+        let acks: Vec<u64> = prompts
+            .iter()
+            .map(|prompt| scene.client.start_emit("askClaudeCode", scene.data(json!({"prompt": prompt}))))
+            .collect();
+        let acks: Vec<Value> = acks.into_iter().map(|ack| scene.client.wait_ack(ack)).collect();
+        let ids: Vec<&str> = acks.iter().map(|ack| ack["promptId"].as_str().expect("a name")).collect();
+        scene.client.wait_response(ids[4]);
+        let responses = scene.client.events_named("claudeResponse");
+        let told: Vec<_> = responses.iter().map(|r| (r["promptId"].as_str(), r["status"].as_str())).collect();
+        let statuses = ["done", "done", dropped.1, "failed", "done"];
+        let expected: Vec<_> = ids.iter().zip(statuses).map(|(id, status)| (Some(*id), Some(status))).collect();
+        assert_eq!(told, expected, "{mode}");
+        let last = responses[4]["fullResponse"].as_str().expect("text");
+        assert!(last.ends_with(&json!(prompts[..4]).to_string()), "{mode}: {last}");
+        let positions: Vec<_> = acks.iter().map(|ack| ack["position"].clone()).collect();
+        assert_eq!(positions[0], 0, "{mode}: {positions:?}");
+        scene.finish();
+    }
+}
+
+#[test]
+fn an_interrupt_ends_the_turn_of_every_kind_of_agent() {
+    for mode in ["proper", "old", "late-interrupt", "no-replay", "garbage"] {
+        let scene = scene(bad(mode));
+        let id = scene.ask("slow 100000 5");
+        let next = scene.ask("hi");
+        scene.client.wait_chunk(&id);
+        let ack = scene.client.must("interruptClaude", scene.data(json!({})));
+        assert_eq!(ack["stillQueued"], json!([next]), "{mode}");
+        let response = scene.client.wait_response(&id);
+        assert_eq!(response["status"], "interrupted", "{mode}");
+        let text = scene.client.wait_response(&next)["fullResponse"].as_str().expect("text").to_owned();
+        assert!(text.ends_with("you said: hi"), "{mode}: {text}");
+        assert_eq!(scene.notices(), [""; 0], "{mode}");
+        // With nothing to stop, it is already as wanted.
+        scene.wait_state("idle");
+        assert_eq!(scene.client.must("interruptClaude", scene.data(json!({})))["stillQueued"], json!([]), "{mode}");
+        assert!(scene.text("history").ends_with(r#"["slow 100000 5","hi"]"#), "{mode}");
+        scene.finish();
+    }
+}
+
+#[test]
+fn what_waits_can_be_taken_back() {
+    let scene = scene(bad("proper"));
+    let file = scene.file("go");
+    let running = scene.ask(&format!("wait {}", file.display()));
+    let [one, two, three, four] = ["one", "two", "three", "four"].map(|prompt| scene.ask(prompt));
+    scene.client.wait_chunk(&running);
+    let cancel = |id: &str| scene.data(json!({"promptId": id}));
+    scene.client.must("cancelPrompt", cancel(&two));
+    assert_eq!(scene.client.wait_response(&two)["status"], "interrupted");
+    assert_eq!(scene.client.must_fail("cancelPrompt", cancel(&two))["code"], "conflict");
+    assert_eq!(scene.client.must_fail("cancelPrompt", cancel(&running))["code"], "conflict");
+    let unknown = scene.client.must_fail("cancelPrompt", cancel("unheard of"));
+    assert_eq!((&unknown["code"], &unknown["field"]), (&json!("bad_request"), &json!("promptId")));
+    // An interrupt of what does not run stops nothing.
+    let ack = scene.client.must("interruptClaude", scene.data(json!({"promptId": three})));
+    assert_eq!(ack["stillQueued"], json!([one, three, four]));
+    make(&file);
+    assert_eq!(scene.client.wait_response(&running)["fullResponse"], "waiting no more");
+    assert_eq!(scene.client.wait_response(&four)["fullResponse"], "you said: four");
+    let prompts = scene.client.events_named("prompt");
+    let shown: Vec<_> = prompts.iter().map(|data| data["promptId"].as_str().expect("a name")).collect();
+    assert_eq!(shown, [&running, &one, &three, &four], "what was taken back was never asked");
+    scene.finish();
+}
+
+#[test]
+fn the_queue_can_be_cleared_with_the_interrupt() {
+    let scene = scene(bad("proper"));
+    let running = scene.ask("slow 100000 5");
+    let waiting = ["one", "two"].map(|prompt| scene.ask(prompt));
+    scene.client.wait_chunk(&running);
+    let ack = scene.client.must("interruptClaude", scene.data(json!({"clearQueue": true})));
+    assert_eq!(ack["stillQueued"], json!([]));
+    for id in waiting.iter().chain([&running]) {
+        assert_eq!(scene.client.wait_response(id)["status"], "interrupted");
+    }
+    assert_eq!(scene.json("history"), json!(["slow 100000 5"]));
+    scene.finish();
+}
+
+#[test]
+fn a_prompt_sent_twice_is_asked_once() {
+    let scene = scene(bad("proper"));
+    let file = scene.file("go");
+    let ask = |id: &str, prompt: &str| scene.data(json!({"promptId": id, "prompt": prompt}));
+    let wait = format!("wait {}", file.display());
+    for _ in 0..3 {
+        let ack = scene.client.must("askClaudeCode", ask("first", &wait));
+        assert_eq!(ack, json!({"ok": true, "promptId": "first", "position": 0}));
+        let ack = scene.client.must("askClaudeCode", ask("second", "hi"));
+        assert_eq!(ack, json!({"ok": true, "promptId": "second", "position": 1}));
+    }
+    for id in ["first", "second"] {
+        assert_eq!(scene.client.must_fail("askClaudeCode", ask(id, "something else"))["code"], "conflict");
+    }
+    make(&file);
+    scene.client.wait_response("second");
+    // Long over, it is still known.
+    assert_eq!(scene.client.must("askClaudeCode", ask("first", &wait))["promptId"], "first");
+    assert_eq!(scene.client.must_fail("askClaudeCode", ask("first", "hi"))["code"], "conflict");
+    assert_eq!(scene.json("history"), json!([wait, "hi"]));
+    scene.finish();
+}
+
+#[test]
+fn a_permission_outlives_neither_its_process_nor_an_interrupt() {
+    for (mode, by) in [("crash", "exit"), ("interrupt", "claude")] {
+        let scene = scene(bad("proper"));
+        let pid = scene.process("pid").pid;
+        let id = scene.ask("ask");
+        let question = scene.client.wait_event("permissionRequest", |_| true)["requestId"].clone();
+        scene.wait_state("waiting");
+        let status = if mode == "crash" {
+            crate::support::processes::signal(pid, libc::SIGKILL);
+            "failed"
+        } else {
+            scene.client.must("interruptClaude", scene.data(json!({})));
+            "interrupted"
+        };
+        assert_eq!(scene.client.wait_response(&id)["status"], status);
+        let resolved = scene.client.wait_event("permissionResolved", |data| data["requestId"] == question);
+        assert_eq!((&resolved["behavior"], &resolved["by"]), (&json!("cancelled"), &json!(by)));
+        let late = scene.data(json!({"requestId": question, "behavior": "allow"}));
+        assert_eq!(scene.client.must_fail("answerPermission", late)["code"], "stale_request");
+        scene.finish();
+    }
+}
