@@ -90,13 +90,13 @@ impl Api {
         Api { manager, auth, rules }
     }
 
-    fn dispatch(&self, client: &mut ClientState, name: &str, data: &Value, reply: Reply) -> Result<(), (Reply, Error)> {
+    fn dispatch(&self, client: &mut ClientState, name: &str, data: &Value, reply: Reply) -> Result<(), Refusal> {
         // Everything that may fail before something happens is decided first; then `reply` goes where the answer is made.
         macro_rules! given {
             ($value:expr) => {
                 match $value {
                     Ok(value) => value,
-                    Err(error) => return Err((reply, error)),
+                    Err(error) => return refuse(reply, error),
                 }
             };
         }
@@ -110,7 +110,7 @@ impl Api {
                         let answer = InvalidSession { session_id: id, error: "Invalid session ID", done: true };
                         client.viewer.emit("claudeResponse", &answer);
                     }
-                    return Err((reply, Error::invalid_session()));
+                    return refuse(reply, Error::invalid_session());
                 };
                 given!(client.watch(&session));
                 session.attach(&client.viewer);
@@ -173,11 +173,11 @@ impl Api {
             }
             "setModel" | "setPermissionMode" | "setEffort" | "renameSession" | "forkSession" | "deleteSession"
             | "listDirectories" | "fileSuggestions" | "getContextUsage" | "rewindFiles" | "stopTask" => {
-                return Err((reply, Error::new(Code::NotSupported, format!("{name} is not served yet"))));
+                return refuse(reply, Error::new(Code::NotSupported, format!("{name} is not served yet")));
             }
             _ => {
                 let name: String = name.chars().take(100).collect();
-                return Err((reply, Error::new(Code::UnknownEvent, format!("there is no event {name}"))));
+                return refuse(reply, Error::new(Code::UnknownEvent, format!("there is no event {name}")));
             }
         }
         Ok(())
@@ -316,7 +316,8 @@ impl App for Api {
         }
         let none = Value::Null;
         let data = event.args.first().unwrap_or(&none);
-        if let Err((reply, error)) = self.dispatch(client, &event.name, data, reply) {
+        if let Err(refusal) = self.dispatch(client, &event.name, data, reply) {
+            let (reply, error) = *refusal;
             log::debug!("{} refused: {}", event.name, error.message);
             reply.fail(&error);
         }
@@ -371,6 +372,13 @@ fn refused(error: &Error) -> ConnectError {
     let mut data = error.details.clone();
     data.insert("code".into(), error.code.name().into());
     ConnectError { message: error.message.clone(), data: Value::Object(data) }
+}
+
+/// An event that is not served: why, and whom to tell.
+type Refusal = Box<(Reply, Error)>;
+
+fn refuse<T>(reply: Reply, error: Error) -> Result<T, Refusal> {
+    Err(Box::new((reply, error)))
 }
 
 /// What CONNECT asks for.

@@ -114,14 +114,14 @@ impl Batch {
 pub struct Reply {
     viewer: Viewer,
     ack: Option<u64>,
-    event: String,
+    event: Box<str>,
 }
 
 impl Reply {
     /// For the event called `event`.
     #[must_use]
     pub fn new(viewer: Viewer, ack: Option<u64>, event: &str) -> Reply {
-        Reply { viewer, ack, event: event.to_owned() }
+        Reply { viewer, ack, event: event.into() }
     }
 
     /// Acknowledges with `data`, which says `ok: true` itself.
