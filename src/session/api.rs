@@ -132,6 +132,8 @@ impl Api {
                 let id = given!(fields.text("sessionId"));
                 let after = given!(fields.after());
                 let leave_others = given!(fields.flag("leaveOthers"));
+                // A refusal must not cost the client what it has.
+                given!(self.manager.get_session(id).ok_or_else(Error::invalid_session));
                 if leave_others {
                     client.leave_all(&self.manager, Some(id));
                 }
