@@ -72,7 +72,8 @@ impl SessionManager {
     /// # Errors
     /// [`Code::TooManySessions`] when a new one would be needed and there are as many as there may be.
     pub fn register_session(&self, viewer: Viewer, wish: Wish, welcome: &dyn Fn()) -> Result<Arc<Session>, Error> {
-        let found = wish.session_id.as_deref().and_then(|id| self.get_session(id));
+        // One that goes with its last viewer in this moment, as on the reload of a page, is either kept or not found.
+        let found = wish.session_id.as_deref().and_then(|id| self.get_session(id)).filter(|session| session.admit());
         let (session, arrival) = match (&self.kind, found) {
             (Kind::Shared(global), _) => {
                 let resumed = wish.session_id.as_deref() == Some(GLOBAL_SESSION);

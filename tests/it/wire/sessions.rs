@@ -154,3 +154,21 @@ fn closing_ends_what_runs_and_what_waits() {
     settle(&client, &session);
     assert_eq!(client.events_named("claudeResponse").len(), 2);
 }
+
+/// A page that is loaded again: its old connection ends while the new one asks for the same session.
+#[test]
+fn a_session_is_kept_or_not_found_for_one_who_comes_as_the_last_leaves() {
+    let server = server();
+    for _ in 0..400 {
+        let (first, session) = text_client(&server);
+        let second = Client::open(server.port, &[]).expect("the upgrade");
+        first.kill();
+        second.send_raw(&format!("40{}", json!({"sessionId": session, "token": server.token()})));
+        let registered = second.registered();
+        drop(first);
+        let id = registered["sessionId"].as_str().expect("an id");
+        assert_eq!(registered["resumed"], id == session);
+        second.must("getSession", json!({"sessionId": id}));
+    }
+    wait_sessions(&server, 0);
+}
