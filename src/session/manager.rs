@@ -126,9 +126,8 @@ impl SessionManager {
         let sessions: Vec<_> = self.sessions.lock().values().cloned().collect();
         let mut listed: Vec<Summary> =
             sessions.iter().filter(|session| !session.is_reserved()).map(|session| session.summary()).collect();
-        listed.sort_by(|a, b| {
-            (b.last_activity, b.created_at, &b.session_id).cmp(&(a.last_activity, a.created_at, &a.session_id))
-        });
+        // By what a cursor names, and nothing else: a page must begin where the one before ended.
+        listed.sort_by(|a, b| (b.last_activity, &b.session_id).cmp(&(a.last_activity, &a.session_id)));
         listed
     }
 
