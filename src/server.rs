@@ -338,7 +338,9 @@ pub fn healthcheck(config: &Config) -> Result<String, String> {
     let ask = || -> io::Result<String> {
         let mut socket = TcpStream::connect_timeout(&address, TIMEOUT)?;
         socket.set_read_timeout(Some(TIMEOUT))?;
-        write!(socket, "GET /health HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+        // In one piece: `write!` would send each part by itself, and an answer to the first could end the rest.
+        let request = format!("GET /health HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        socket.write_all(request.as_bytes())?;
         let mut answer = String::new();
         socket.take(64 * 1024).read_to_string(&mut answer)?;
         Ok(answer)

@@ -55,15 +55,23 @@ impl Exchange<'_> {
                 }
             };
             let head_only = head.method == Method::Head;
-            // A request's body is not read here, so what follows it cannot be told apart.
-            let has_body = !matches!(http::body_length(&head), Ok(BodyLength::None | BodyLength::Length(0)));
-            let keep_alive = head.keep_alive() && !has_body;
             let allowed = options.policy.check_host(&head).and_then(|()| options.policy.check_origin(&head));
             if let Err(refused) = allowed {
                 log::warn!("{}: refused; {} would allow it", self.peer, refused.hint());
                 self.answer(&Response::error(refused.status()), false, head_only)?;
                 return Ok(None);
             }
+            let body = match http::body_length(&head) {
+                Ok(body) => body,
+                Err(error) => {
+                    log::debug!("{}: {}", self.peer, error.reason());
+                    self.answer(&Response::error(error.status()), false, head_only)?;
+                    return Ok(None);
+                }
+            };
+            // A request's body is not read here, so what follows it cannot be told apart.
+            let has_body = !matches!(body, BodyLength::None | BodyLength::Length(0));
+            let keep_alive = head.keep_alive() && !has_body;
             if is_below(&head.path, &options.path) {
                 match engine(&head) {
                     Engine::Upgrade(accept_key) => {

@@ -57,6 +57,8 @@ struct State {
     bytes: usize,
     draining: bool,
     has_writer: bool,
+    /// So many pieces at the front are in a system call of the writer thread, which may send all of them.
+    in_flight: usize,
     /// Nothing more is accepted: a close frame is the last in the queue, or the socket is dead.
     ended: bool,
 }
@@ -147,11 +149,14 @@ impl Outbox {
         self.more.notify_one();
     }
 
-    /// Too much is queued: only the frame that is cut is completed, then the client is told to come back later.
+    /// Too much is queued: only what the kernel may be taking just now, or at least the frame that is cut, is completed,
+    /// then the client is told to come back later.
     fn overflow(&self, state: &mut State) {
         log::info!("a client is too slow: {} bytes wait for it; it is sent away", state.bytes);
-        state.queue.truncate(1);
-        if let Some(first) = state.queue.front_mut() {
+        state.queue.truncate(state.in_flight.max(1));
+        if state.in_flight == 0
+            && let Some(first) = state.queue.front_mut()
+        {
             first.end = first.frames.frame_end(first.sent);
         }
         state.bytes = state.queue.iter().map(|piece| piece.end - piece.sent).sum();
@@ -180,11 +185,13 @@ impl Outbox {
                 .take(WRITE_PIECES_MAX)
                 .map(|piece| (piece.frames.clone(), piece.sent, piece.end))
                 .collect();
+            state.in_flight = pieces.len();
             drop(state);
             let slices: Vec<_> =
                 pieces.iter().map(|(frames, sent, end)| IoSlice::new(&frames.bytes()[*sent..*end])).collect();
             let written = (&*self.socket).write_vectored(&slices);
             state = self.state.lock();
+            state.in_flight = 0;
             match written {
                 Ok(count) => state.advance(count),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -315,13 +322,24 @@ mod tests {
     fn a_client_that_does_not_read_is_sent_away_with_whole_frames() {
         let Pair { outbox, mut client, .. } = pair(1 << 20);
         let frames = Arc::new(Frames::packet(&"y".repeat(10_000)));
+        let mut read = Vec::new();
+        // Until the writer thread is in a system call for several at once, which it gets behind on.
+        while outbox.state.lock().in_flight < 2 {
+            if outbox.state.lock().bytes < 1 << 19 {
+                assert!(outbox.push(&frames));
+            } else {
+                let mut some = [0; 4096];
+                let count = client.read(&mut some).expect("reads");
+                read.extend_from_slice(&some[..count]);
+            }
+        }
         let mut pushed = 0;
         while outbox.push(&frames) {
             pushed += 1;
             assert!(pushed < 100_000, "the limit holds");
         }
-        assert!(outbox.state.lock().bytes <= frames.bytes().len() + 10, "its memory is free");
-        let mut read = Vec::new();
+        let in_flight_max = WRITE_PIECES_MAX * frames.bytes().len();
+        assert!(outbox.state.lock().bytes <= in_flight_max + 10, "the rest of its memory is free");
         client.read_to_end(&mut read).expect("reads to the end");
         let close = CloseCode::TryAgainLater.frame();
         let (body, last) = read.split_at(read.len() - close.len());

@@ -168,6 +168,10 @@ pub struct State {
     pub(super) ended: bool,
     pub(super) log: Log,
     pub(super) viewers: Vec<Viewer>,
+    /// Viewers that were let in and are on their way.
+    pub(super) arriving: usize,
+    /// It went with its last viewer: nobody may come to it any more.
+    pub(super) gone: bool,
     pub(super) queue: VecDeque<Prompt>,
     pub(super) running: Option<Running>,
     pub(super) turn: Option<Turn>,
@@ -227,6 +231,8 @@ impl State {
             ended: false,
             log: Log::default(),
             viewers: Vec::new(),
+            arriving: 0,
+            gone: false,
             queue: VecDeque::new(),
             running: None,
             turn: None,
