@@ -15,7 +15,7 @@ use crate::claude::command::{Agent, find_on_path, is_executable};
 use crate::claude::guardian::take_server_lock;
 use crate::claude::supervisor::{self, Supervisor};
 use crate::config::{AgentChoice, Config, Mode};
-use crate::net::{Options, Server, SocketIo};
+use crate::net::{Options, Room, Server, SocketIo};
 use crate::proto::http::{Head, HostPolicy, Method, Response};
 use crate::session::api::{Api, Rules};
 use crate::session::manager::SessionManager;
@@ -93,7 +93,8 @@ impl Running {
         })
         .map_err(internal)?;
         let auth = Arc::new(AuthGuard::new(token));
-        let manager = Arc::new(manager(config, &supervisor, &timer));
+        let room = Arc::new(Room::default());
+        let manager = Arc::new(manager(config, &supervisor, &timer, &room));
         let rules = Rules {
             allow_roots: config.allow_roots.clone(),
             allow_bypass_permissions: config.allow_bypass_permissions,
@@ -103,7 +104,7 @@ impl Running {
         let http = http(manager.clone(), auth.clone(), counter.clone());
         let server = Server::start(
             listener,
-            options(config),
+            options(config, room),
             timer.clone(),
             SocketIo::new(api, config.recovery_window, timer.clone()),
             http,
@@ -151,11 +152,12 @@ impl Running {
     }
 }
 
-fn manager(config: &Config, supervisor: &Supervisor, timer: &Timer) -> SessionManager {
+fn manager(config: &Config, supervisor: &Supervisor, timer: &Timer, room: &Arc<Room>) -> SessionManager {
     let shared = config.mode == Mode::Shared;
     let context = Context {
         supervisor: supervisor.clone(),
         timer: timer.clone(),
+        room: room.clone(),
         mode: if shared { "shared" } else { "isolated" },
         log_id: format!("{:016x}", fastrand::u64(..)),
         start_timeout: config.start_timeout,
@@ -173,7 +175,7 @@ fn manager(config: &Config, supervisor: &Supervisor, timer: &Timer) -> SessionMa
     SessionManager::new(config.mode, context, defaults, config.max_sessions)
 }
 
-fn options(config: &Config) -> Options {
+fn options(config: &Config, room: Arc<Room>) -> Options {
     let public = config.public_url.as_ref().map(|url| (url.scheme.clone(), url.host.clone(), url.port));
     Options {
         path: "/socket.io/".into(),
@@ -183,6 +185,7 @@ fn options(config: &Config) -> Options {
         outbox_bytes_max: config.outbox_bytes_max,
         max_connections: config.max_connections,
         policy: HostPolicy::new(config.host, config.allow_hosts.clone(), public, config.cors_origins.clone()),
+        room,
     }
 }
 
@@ -345,7 +348,9 @@ pub fn healthcheck(config: &Config) -> Result<String, String> {
     let ask = || -> io::Result<String> {
         let mut socket = TcpStream::connect_timeout(&address, TIMEOUT)?;
         socket.set_read_timeout(Some(TIMEOUT))?;
-        write!(socket, "GET /health HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+        // In one piece: `write!` would send each part by itself, and an answer to the first could end the rest.
+        let request = format!("GET /health HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        socket.write_all(request.as_bytes())?;
         let mut answer = String::new();
         socket.take(64 * 1024).read_to_string(&mut answer)?;
         Ok(answer)

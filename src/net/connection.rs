@@ -142,8 +142,8 @@ impl Sink for Connection {
         self.outbox.push(frames)
     }
 
-    fn backlog(&self) -> usize {
-        self.outbox.backlog()
+    fn is_behind(&self) -> bool {
+        self.outbox.is_behind()
     }
 }
 

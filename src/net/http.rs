@@ -90,13 +90,20 @@ impl<P: Protocol> Exchange<'_, P> {
             log::warn!("{}: refused; {} would allow it", self.peer, refused.hint());
             return self.answer(&Response::error(refused.status()), false, head_only);
         }
+        let body_length = match http::body_length(&head) {
+            Ok(length) => length,
+            Err(error) => {
+                log::debug!("{}: {}", self.peer, error.reason());
+                return self.answer(&Response::error(error.status()), false, head_only);
+            }
+        };
         let engineio = is_below(&head.path, &options.path);
         let answer =
             if engineio { self.engineio(&head) } else { Engineio::Answer((self.shared.http)(&head, self.peer)) };
         let response = match answer {
             Engineio::Answer(response) => {
                 // A body that is not wanted is not read, so what follows it cannot be told apart.
-                let has_body = !matches!(http::body_length(&head), Ok(BodyLength::None | BodyLength::Length(0)));
+                let has_body = !matches!(body_length, BodyLength::None | BodyLength::Length(0));
                 let keep_alive = head.keep_alive() && !has_body;
                 return self.answer(&self.with_cors(response, &head, engineio), keep_alive, head_only);
             }
@@ -113,7 +120,7 @@ impl<P: Protocol> Exchange<'_, P> {
             }
             Engineio::Open => polling::open(self.shared, self.handshake(&head)),
             Engineio::Poll(engine) => polling::poll(&engine, options.max_payload),
-            Engineio::Post(engine) => match self.body(&head, engine.message_bytes_max())? {
+            Engineio::Post(engine) => match self.body(&head, body_length, engine.message_bytes_max())? {
                 Ok(body) => polling::receive(&engine, &body),
                 Err(response) => {
                     let response = self.with_cors(response, &head, true);
@@ -227,17 +234,16 @@ impl<P: Protocol> Exchange<'_, P> {
     }
 
     /// A request's body of at most `bytes_max` bytes, or what to answer where it is bad.
-    fn body(&mut self, head: &Head, bytes_max: usize) -> io::Result<Result<Vec<u8>, Response>> {
+    fn body(&mut self, head: &Head, length: BodyLength, bytes_max: usize) -> io::Result<Result<Vec<u8>, Response>> {
         let deadline = Instant::now() + HEAD_TIMEOUT;
         let mut chunks = Chunks::new(bytes_max);
-        let length = match http::body_length(head) {
-            Ok(BodyLength::None) => Some(0),
-            Ok(BodyLength::Length(length)) => match usize::try_from(length) {
+        let length = match length {
+            BodyLength::None => Some(0),
+            BodyLength::Length(length) => match usize::try_from(length) {
                 Ok(length) if length <= bytes_max => Some(length),
                 _ => return Ok(Err(Response::error(413))),
             },
-            Ok(BodyLength::Chunked) => None,
-            Err(error) => return Ok(Err(Response::error(error.status()))),
+            BodyLength::Chunked => None,
         };
         if head.header("expect").is_some_and(|expect| expect.eq_ignore_ascii_case("100-continue")) {
             (&mut &*self.socket).write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;

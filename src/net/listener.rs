@@ -45,7 +45,10 @@ impl<P: Protocol> Server<P> {
         let address = listener.local_addr()?;
         let ((writers, asking), (gone, over)) = (unbounded(), unbounded());
         let threads = Threads::default();
-        let shared = Shared::new(options, timer, protocol, http, Helpers { writers, gone }, threads.clone());
+        let shared = {
+            let helpers = Helpers { writers, gone, room: options.room.clone() };
+            Shared::new(options, timer, protocol, http, helpers, threads.clone())
+        };
         // These two are not counted: they end only when the last outbox, and with it `shared`, is gone.
         std::thread::Builder::new().name("writers".into()).spawn(move || run_writers(&asking, &threads))?;
         let weak = Arc::downgrade(&shared);

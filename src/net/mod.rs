@@ -17,10 +17,12 @@ mod outbox;
 mod polling;
 mod recovery;
 mod registry;
+mod room;
 mod socketio;
 mod websocket;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -30,6 +32,7 @@ pub use self::engine::{Close, Peer, Protocol};
 pub use self::listener::Server;
 pub use self::outbox::Sink;
 pub use self::recovery::next_offset;
+pub use self::room::Room;
 pub use self::socketio::SocketIo;
 pub use crate::proto::frames::{CloseCode, Frames};
 use crate::proto::http::{Head, HostPolicy, Response};
@@ -65,6 +68,8 @@ pub struct Options {
     pub max_connections: usize,
     /// Whose requests are served.
     pub policy: HostPolicy,
+    /// Rings when a client has caught up.
+    pub room: Arc<Room>,
 }
 
 /// What is known of a client before it says anything.

@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender};
 use parking_lot::{Condvar, Mutex};
 
+use super::room::Room;
 use crate::proto::engineio::{self, PayloadBuilder};
 use crate::proto::frames::{CloseCode, Frames, Payload};
 use crate::threads::Threads;
@@ -38,6 +39,12 @@ const WRITER_LINGER: Duration = Duration::from_secs(1);
 /// A poll that arrives during an upgrade waits so long for what the upgrade brings.
 const LATE_POLL: Duration = Duration::from_millis(100);
 
+/// A client is behind when this part of what its outbox may hold waits for it …
+const BEHIND_PARTS: usize = 4;
+
+/// … and has caught up when less than this part does.
+const CAUGHT_UP_PARTS: usize = 8;
+
 /// How many pieces one system call sends at most.
 const WRITE_PIECES_MAX: usize = 32;
 
@@ -46,8 +53,8 @@ pub trait Sink: Send + Sync {
     /// Takes the packets, without ever blocking. `false`: the client is gone or going.
     fn push(&self, frames: &Arc<Frames>) -> bool;
 
-    /// Bytes that wait because the client is behind; 0 for one that is gone.
-    fn backlog(&self) -> usize;
+    /// Whether so much waits for the client that whoever produces for it alone should pause; not for one that is gone.
+    fn is_behind(&self) -> bool;
 }
 
 /// The outbox of one connection.
@@ -68,6 +75,8 @@ pub struct Helpers {
     pub writers: Sender<Arc<Outbox>>,
     /// Gets the keys of polling connections that are over: no thread waits for their end.
     pub gone: Sender<u64>,
+    /// Rings when a client has caught up.
+    pub room: Arc<Room>,
 }
 
 /// What a poll is answered with.
@@ -94,6 +103,10 @@ struct State {
     bytes: usize,
     draining: bool,
     has_writer: bool,
+    /// So many pieces at the front are in a system call of the writer thread, which may send all of them.
+    in_flight: usize,
+    /// So much waited that the client counts as behind, until it has caught up.
+    behind: bool,
     /// Nothing more is accepted: a close frame is the last in the queue, or the socket is dead.
     ended: bool,
 }
@@ -152,6 +165,7 @@ impl Outbox {
             return Polled::Payload(packet.to_owned());
         }
         let payload = state.take_payload(payload_bytes_max);
+        self.look_behind(&mut state);
         if state.ended && state.queue.is_empty() {
             self.tell_gone();
         }
@@ -230,6 +244,7 @@ impl Outbox {
             None => self.put(state, &Arc::new(Frames::packet(engineio::CLOSE))),
         }
         state.ended = true;
+        self.look_behind(state);
         if let Some(socket) = state.socket.as_ref().filter(|_| !state.draining) {
             let _ = socket.shutdown(Shutdown::Write);
         }
@@ -240,11 +255,23 @@ impl Outbox {
         state.ended = true;
         state.queue.clear();
         state.bytes = 0;
+        self.look_behind(state);
         match &state.socket {
             Some(socket) => drop(socket.shutdown(Shutdown::Both)),
             None => self.tell_gone(),
         }
         self.more.notify_all();
+    }
+
+    /// Whether the client is behind now; rings for those who wait when it has caught up.
+    fn look_behind(&self, state: &mut State) {
+        if state.ended || state.bytes < self.bytes_max / CAUGHT_UP_PARTS {
+            if std::mem::take(&mut state.behind) {
+                self.helpers.room.ring();
+            }
+        } else if state.bytes >= self.bytes_max / BEHIND_PARTS {
+            state.behind = true;
+        }
     }
 
     /// Told more than once does no harm; nobody listens only when the server has stopped.
@@ -271,6 +298,7 @@ impl Outbox {
         }
         state.bytes += piece.end - piece.sent;
         state.queue.push_back(piece);
+        self.look_behind(state);
         if state.socket.is_some() && !state.draining {
             state.draining = true;
             if !state.has_writer {
@@ -282,11 +310,14 @@ impl Outbox {
         self.more.notify_all();
     }
 
-    /// Too much is queued: only the frame that is cut is completed, then the client is told to come back later.
+    /// Too much is queued: only what the kernel may be taking just now, or at least the frame that is cut, is completed,
+    /// then the client is told to come back later.
     fn overflow(&self, state: &mut State) {
         log::info!("a client is too slow: {} bytes wait for it; it is sent away", state.bytes);
-        state.queue.truncate(1);
-        if let Some(first) = state.queue.front_mut() {
+        state.queue.truncate(state.in_flight.max(1));
+        if state.in_flight == 0
+            && let Some(first) = state.queue.front_mut()
+        {
             first.end = first.frames.frame_end(first.sent);
         }
         if state.socket.is_none() {
@@ -315,12 +346,17 @@ impl Outbox {
             }
             let pieces = state.queue.iter().take(WRITE_PIECES_MAX);
             let pieces: Vec<_> = pieces.map(|piece| (piece.frames.clone(), piece.sent, piece.end)).collect();
+            state.in_flight = pieces.len();
             drop(state);
             let slices = pieces.iter().map(|(frames, sent, end)| IoSlice::new(&frames.bytes()[*sent..*end]));
             let written = (&*socket).write_vectored(&slices.collect::<Vec<_>>());
             state = self.state.lock();
+            state.in_flight = 0;
             match written {
-                Ok(count) => state.advance(count),
+                Ok(count) => {
+                    state.advance(count);
+                    self.look_behind(&mut state);
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => {
                     log::debug!("a client cannot be written to: {error}");
@@ -344,9 +380,8 @@ impl Sink for Outbox {
         !state.ended
     }
 
-    fn backlog(&self) -> usize {
-        let state = self.state.lock();
-        if state.ended { 0 } else { state.bytes }
+    fn is_behind(&self) -> bool {
+        self.state.lock().behind
     }
 }
 
@@ -445,7 +480,7 @@ mod tests {
         let threads = Threads::default();
         let of_writers = threads.clone();
         threads.spawn("writers".into(), move || run_writers(&asking, &of_writers)).expect("a thread");
-        let helpers = Helpers { writers, gone: unbounded().0 };
+        let helpers = Helpers { writers, gone: unbounded().0, room: Arc::default() };
         Pair { outbox: Outbox::new(0, Some(Arc::new(server)), bytes_max, helpers), client, threads }
     }
 
@@ -476,13 +511,24 @@ mod tests {
     fn a_client_that_does_not_read_is_sent_away_with_whole_frames() {
         let Pair { outbox, mut client, .. } = pair(1 << 20);
         let frames = Arc::new(Frames::packet(&"y".repeat(10_000)));
+        let mut read = Vec::new();
+        // Until the writer thread is in a system call for several at once, which it gets behind on.
+        while outbox.state.lock().in_flight < 2 {
+            if outbox.state.lock().bytes < 1 << 19 {
+                assert!(outbox.push(&frames));
+            } else {
+                let mut some = [0; 4096];
+                let count = client.read(&mut some).expect("reads");
+                read.extend_from_slice(&some[..count]);
+            }
+        }
         let mut pushed = 0;
         while outbox.push(&frames) {
             pushed += 1;
             assert!(pushed < 100_000, "the limit holds");
         }
-        assert!(outbox.state.lock().bytes <= frames.bytes().len() + 10, "its memory is free");
-        let mut read = Vec::new();
+        let in_flight_max = WRITE_PIECES_MAX * frames.bytes().len();
+        assert!(outbox.state.lock().bytes <= in_flight_max + 10, "the rest of its memory is free");
         client.read_to_end(&mut read).expect("reads to the end");
         let close = CloseCode::TryAgainLater.frame();
         let (body, last) = read.split_at(read.len() - close.len());
@@ -492,7 +538,7 @@ mod tests {
 
     fn polling() -> (Arc<Outbox>, Receiver<u64>) {
         let (gone, told) = unbounded();
-        (Outbox::new(7, None, 1000, Helpers { writers: unbounded().0, gone }), told)
+        (Outbox::new(7, None, 1000, Helpers { writers: unbounded().0, gone, room: Arc::default() }), told)
     }
 
     fn packet(text: &str) -> Arc<Frames> {

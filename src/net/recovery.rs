@@ -153,8 +153,8 @@ impl Sink for Kept {
         }
     }
 
-    fn backlog(&self) -> usize {
-        self.state.lock().connection.as_ref().map_or(0, |connection| connection.backlog())
+    fn is_behind(&self) -> bool {
+        self.state.lock().connection.as_ref().is_some_and(|connection| connection.is_behind())
     }
 }
 

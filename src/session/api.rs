@@ -105,15 +105,17 @@ impl Api {
             "askClaudeCode" => {
                 let id = given!(fields.text("sessionId"));
                 let ask = given!(fields.ask());
-                let Some(session) = self.manager.get_session(id) else {
+                let found = self.manager.get_session(id);
+                if let Some(session) = &found {
+                    given!(client.watch(session));
+                }
+                let Some(session) = found.filter(|session| session.attach(&client.viewer)) else {
                     if client.viewer.stream == Stream::Text {
                         let answer = InvalidSession { session_id: id, error: "Invalid session ID", done: true };
                         client.viewer.emit("claudeResponse", &answer);
                     }
                     return refuse(reply, Error::invalid_session());
                 };
-                given!(client.watch(&session));
-                session.attach(&client.viewer);
                 log::debug!("session {id}: asked {:?}", ask.text);
                 session.ask(ask, reply);
             }
@@ -128,6 +130,8 @@ impl Api {
                 let id = given!(fields.text("sessionId"));
                 let after = given!(fields.after());
                 let leave_others = given!(fields.flag("leaveOthers"));
+                // A refusal must not cost the client what it has.
+                given!(self.manager.get_session(id).ok_or_else(Error::invalid_session));
                 if leave_others {
                     client.leave_all(&self.manager, Some(id));
                 }

@@ -50,6 +50,7 @@ impl Owner for Started {
         self.with(|state, batch| state.on_output(lines, batch, &self.session));
         // An older process's output is of no use.
         while lines.next_line().is_some() {}
+        self.session.wait_for_viewers();
     }
 
     fn exited(&self, exit: Exit) {
@@ -179,6 +180,7 @@ impl State {
         if let Some(process) = &self.process {
             process.stop();
         }
+        session.context.room.ring();
     }
 
     fn on_exit(&mut self, exit: &Exit, batch: &mut Batch, session: &Session) {

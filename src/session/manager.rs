@@ -72,7 +72,8 @@ impl SessionManager {
     /// # Errors
     /// [`Code::TooManySessions`] when a new one would be needed and there are as many as there may be.
     pub fn register_session(&self, viewer: Viewer, wish: Wish, welcome: &dyn Fn()) -> Result<Arc<Session>, Error> {
-        let found = wish.session_id.as_deref().and_then(|id| self.get_session(id));
+        // One that goes with its last viewer in this moment, as on the reload of a page, is either kept or not found.
+        let found = wish.session_id.as_deref().and_then(|id| self.get_session(id)).filter(|session| session.admit());
         let (session, arrival) = match (&self.kind, found) {
             (Kind::Shared(global), _) => {
                 let resumed = wish.session_id.as_deref() == Some(GLOBAL_SESSION);
@@ -125,9 +126,8 @@ impl SessionManager {
         let sessions: Vec<_> = self.sessions.lock().values().cloned().collect();
         let mut listed: Vec<Summary> =
             sessions.iter().filter(|session| !session.is_reserved()).map(|session| session.summary()).collect();
-        listed.sort_by(|a, b| {
-            (b.last_activity, b.created_at, &b.session_id).cmp(&(a.last_activity, a.created_at, &a.session_id))
-        });
+        // By what a cursor names, and nothing else: a page must begin where the one before ended.
+        listed.sort_by(|a, b| (b.last_activity, &b.session_id).cmp(&(a.last_activity, &a.session_id)));
         listed
     }
 

@@ -94,6 +94,17 @@ impl Session {
         }
     }
 
+    /// Waits, holding nothing, while every viewer is behind: so a lone slow client paces Claude, and one slow client among
+    /// others does not.
+    pub(super) fn wait_for_viewers(&self) {
+        self.context.room.wait_while(|| {
+            let state = self.state.lock();
+            state.phase != Phase::Stopping
+                && !state.viewers.is_empty()
+                && state.viewers.iter().all(|viewer| viewer.sink.is_behind())
+        });
+    }
+
     /// What lists show.
     #[must_use]
     pub fn summary(&self) -> Summary {
@@ -111,10 +122,22 @@ impl Session {
         self.state.lock().last_activity = now_ms();
     }
 
-    /// Attaches a viewer that has just connected: it gets `sessionRegistered`, what it has missed, the questions that
+    /// Lets a viewer in that is going to [`Session::register`]: until then the session stays for it. `false`: it has just
+    /// gone with its last viewer.
+    #[must_use]
+    pub fn admit(&self) -> bool {
+        let mut state = self.state.lock();
+        if !state.gone {
+            state.arriving += 1;
+        }
+        !state.gone
+    }
+
+    /// Attaches a viewer that was admitted and has just connected: it gets `sessionRegistered`, what it has missed, the questions that
     /// are open, and the running answer so far. Everything later comes to it live.
     pub fn register(&self, viewer: Viewer, arrival: &Arrival) {
         self.with(|state, _| {
+            state.arriving = state.arriving.saturating_sub(1);
             state.last_activity = now_ms();
             let known = state.viewers.iter().any(|other| other.key == viewer.key);
             if !known {
@@ -147,12 +170,16 @@ impl Session {
             }
             batch.send(&[viewer]);
         });
+        self.context.room.ring();
     }
 
     /// Attaches a viewer that is connected already. `reply` gets the history that it asked for, then the running answer
     /// so far follows; everything later comes to it live. A closed session is open again.
     pub fn resume(&self, viewer: Viewer, after: Option<&After>, reply: Reply) {
         self.with(|state, _| {
+            if state.gone {
+                return reply.fail(&Error::invalid_session());
+            }
             let range = match after {
                 Some(After { log_id: Some(log_id), .. }) if *log_id != self.context.log_id => {
                     return reply.fail(&foreign_log());
@@ -179,27 +206,35 @@ impl Session {
                 batch.send(&[viewer]);
             }
         });
+        self.context.room.ring();
     }
 
-    /// Attaches a viewer without more ado, if it is not attached: it has asked something here.
-    pub fn attach(&self, viewer: &Viewer) {
-        self.with(|state, _| {
-            if state.viewers.iter().all(|other| other.key != viewer.key) {
+    /// Attaches a viewer without more ado, if it is not attached: it has asked something here. `false`: the session has
+    /// just gone with its last viewer.
+    pub fn attach(&self, viewer: &Viewer) -> bool {
+        let attached = self.with(|state, _| {
+            if !state.gone && state.viewers.iter().all(|other| other.key != viewer.key) {
                 state.viewers.push(viewer.clone());
                 let mut batch = Batch::to(std::slice::from_ref(viewer));
                 state.snapshot(&mut batch);
                 batch.send(std::slice::from_ref(viewer));
             }
+            !state.gone
         });
+        self.context.room.ring();
+        attached
     }
 
     /// Takes a viewer away. `true`: it was the last, and nothing was ever asked here, so that the session can go.
     pub fn detach(&self, key: u64) -> bool {
-        self.with(|state, _| {
+        let gone = self.with(|state, _| {
             state.viewers.retain(|viewer| viewer.key != key);
             state.idle_since = Instant::now();
-            state.viewers.is_empty() && state.reserved
-        })
+            state.gone |= state.viewers.is_empty() && state.arriving == 0 && state.reserved;
+            state.gone
+        });
+        self.context.room.ring();
+        gone
     }
 
     /// Runs `work` for each viewer.

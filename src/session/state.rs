@@ -23,6 +23,7 @@ use super::fanout::{Audience, Batch, Reply, Viewer};
 use super::log::Log;
 use crate::claude::process::Process;
 use crate::claude::supervisor::Supervisor;
+use crate::net::Room;
 use crate::timer::Timer;
 
 /// Prompts that may wait in one session.
@@ -44,6 +45,8 @@ pub struct Context {
     pub supervisor: Supervisor,
     /// Where deadlines go.
     pub timer: Timer,
+    /// Where Claude's output waits while all its viewers are behind.
+    pub room: Arc<Room>,
     /// `shared` or `isolated`, for the summary.
     pub mode: &'static str,
     /// Names the incarnation of the numbering.
@@ -168,6 +171,10 @@ pub struct State {
     pub(super) ended: bool,
     pub(super) log: Log,
     pub(super) viewers: Vec<Viewer>,
+    /// Viewers that were let in and are on their way.
+    pub(super) arriving: usize,
+    /// It went with its last viewer: nobody may come to it any more.
+    pub(super) gone: bool,
     pub(super) queue: VecDeque<Prompt>,
     pub(super) running: Option<Running>,
     pub(super) turn: Option<Turn>,
@@ -227,6 +234,8 @@ impl State {
             ended: false,
             log: Log::default(),
             viewers: Vec::new(),
+            arriving: 0,
+            gone: false,
             queue: VecDeque::new(),
             running: None,
             turn: None,

@@ -99,6 +99,7 @@ fn run<P: Protocol>(port: u16, path: &str, protocol: impl FnOnce(&Timer) -> P) -
         outbox_bytes_max: 8 << 20,
         max_connections: 1024,
         policy: HostPolicy::new(host, vec![], None, vec!["*".into()]),
+        room: Arc::default(),
     };
     let (timer, thread) = Timer::start()?;
     let protocol = protocol(&timer);

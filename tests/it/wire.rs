@@ -1,1 +1,76 @@
 //! The wire contract.
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    client::{Client, Event},
+    server::{Builder, Server},
+};
+
+mod connect;
+mod history;
+mod joining;
+mod order;
+mod packets;
+mod permissions;
+mod prompts;
+mod refusals;
+mod sessions;
+mod shapes;
+mod slow;
+
+fn builder() -> Builder {
+    Server::builder(env!("CARGO_BIN_EXE_claude-session-manager")).bad_agent(&["proper"])
+}
+
+fn server() -> Server {
+    builder().start()
+}
+
+/// The names of an object's members, sorted.
+fn keys(value: &Value) -> Vec<&str> {
+    value.as_object().unwrap_or_else(|| panic!("not an object: {value}")).keys().map(String::as_str).collect()
+}
+
+/// A client that connects with these fields of `auth`, and its session.
+fn client(server: &Server, auth: Value) -> (Client, String) {
+    let client = server.connect(auth);
+    let session = client.session_id();
+    (client, session)
+}
+
+/// A text viewer with a session of its own.
+fn text_client(server: &Server) -> (Client, String) {
+    client(server, json!({}))
+}
+
+/// One more viewer of that session.
+fn viewer(server: &Server, session: &str, stream: &str) -> Client {
+    let client = server.connect(json!({"sessionId": session, "stream": stream}));
+    assert_eq!(client.registered()["resumed"], true);
+    client
+}
+
+/// Waits until everything that the server had for this client before now has come.
+fn settle(client: &Client, session: &str) {
+    client.must("getSession", json!({"sessionId": session}));
+}
+
+/// The `claudeEvent`s that a viewer has seen.
+fn claude_events(events: &[Event]) -> Vec<Event> {
+    events.iter().filter(|event| event.name == "claudeEvent").cloned().collect()
+}
+
+/// An unused path for the prompt `wait FILE`.
+fn go_file(server: &Server) -> std::path::PathBuf {
+    server.workspace().root().join(format!("go-{:016x}", fastrand::u64(..)))
+}
+
+fn go(file: &std::path::Path) {
+    std::fs::write(file, "").expect("the file made");
+}
+
+/// What `/health` says.
+fn health(server: &Server) -> Value {
+    server.http("GET", "/health", &[]).json()
+}

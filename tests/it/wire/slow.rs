@@ -1,0 +1,121 @@
+//! A client that does not read costs nobody else anything, and memory only so much.
+
+use serde_json::json;
+
+use super::{builder, health, text_client, viewer};
+use crate::support::{
+    DEADLINE,
+    client::{Client, Frame},
+    processes,
+    processes::eventually,
+    server::Server,
+};
+
+/// Far more than the kernel keeps for one connection and `--outbox-bytes-max` together, as `claudeEvent`s.
+const WORDS: u64 = 100_000;
+
+/// A viewer that has stopped reading.
+fn stuck(server: &Server, session: &str) -> Client {
+    let client = viewer(server, session, "events");
+    client.must("getSession", json!({"sessionId": session}));
+    client.pause_reading();
+    client
+}
+
+#[test]
+fn a_slow_client_delays_nobody_and_is_sent_away() {
+    let server = builder().arg("--outbox-bytes-max=1MiB").start();
+    let (fast, session) = text_client(&server);
+    let slow = stuck(&server, &session);
+    let response = fast.ask_and_wait(&session, &format!("words {WORDS}"));
+    assert_eq!(response["status"], "done");
+    assert_eq!(fast.chunks(response["promptId"].as_str().expect("an id")).len() as u64, WORDS);
+    // Nor those of other sessions.
+    let (other, elsewhere) = text_client(&server);
+    assert_eq!(other.ask_and_wait(&elsewhere, "words 3")["fullResponse"], "w1 w2 w3");
+    server.wait_log("a client is too slow");
+    slow.resume_reading();
+    assert_eq!(slow.wait_closed(), Some(1013));
+    // Up to then it has got whole packets, in order and without a hole.
+    let mut last = (0, 0);
+    for event in slow.events().iter().filter(|event| event.name == "claudeEvent") {
+        let (seq, part) = (event.data["seq"].as_u64().expect("a number"), event.data["part"].as_u64().unwrap_or(0));
+        let whole = seq == last.0 && part == last.1 + 1 || seq > last.0 && part <= 1;
+        assert!(whole, "{:?} after {last:?}", (seq, part));
+        last = (seq, part);
+    }
+    assert!(last.1 > 0);
+    let closes = slow.frames().iter().filter(|received| matches!(received.frame, Frame::Close(_))).count();
+    assert_eq!(closes, 1);
+    fast.must("getSession", json!({"sessionId": session}));
+}
+
+/// Whether the process is in a `write` (number 1 on x86-64) that does not return.
+fn writes(pid: i32) -> bool {
+    let blocked =
+        |_| std::fs::read_to_string(format!("/proc/{pid}/syscall")).ok().filter(|call| call.starts_with("1 "));
+    let calls: Vec<_> = (0..20).map(blocked).collect();
+    calls[0].is_some() && calls.windows(2).all(|pair| pair[0] == pair[1])
+}
+
+#[test]
+fn a_lone_slow_client_paces_the_agent_and_loses_nothing() {
+    for stream in ["text", "events"] {
+        let server = builder().arg("--outbox-bytes-max=256k").start();
+        let client = server.connect(json!({"stream": stream}));
+        let session = client.session_id();
+        client.emit("askClaudeCode", json!({"sessionId": session, "prompt": "words 1"}));
+        client.wait_event("sessionUpdated", |data| data["turns"] == 1);
+        client.pause_reading();
+        client.emit("askClaudeCode", json!({"sessionId": session, "prompt": format!("words {WORDS}")}));
+        // The agent has far more to say than fits between it and the client: it is made to wait, and is not done.
+        eventually("the agent is made to wait", DEADLINE, || server.started().iter().any(|agent| writes(agent.pid)));
+        client.resume_reading();
+        client.wait_event("sessionUpdated", |data| data["turns"] == 2);
+        let texts: Vec<String> = match stream {
+            "text" => client.events_named("claudeStreamChunk").iter().map(|data| data["text"].to_string()).collect(),
+            _ => {
+                let deltas = client.events_named("claudeEvent");
+                let texts = deltas.iter().filter_map(|data| data["event"]["event"]["delta"]["text"].as_str());
+                texts.map(|text| format!("{text:?}")).collect()
+            }
+        };
+        assert_eq!(texts.len() as u64, WORDS + 1);
+        let in_order = |(at, text): (usize, &String)| text.trim_matches('"').trim() == format!("w{}", at + 1);
+        assert!(texts[1..].iter().enumerate().all(in_order), "{stream}: in order");
+        assert!(!client.is_closed());
+    }
+}
+
+#[test]
+fn a_stuck_client_s_memory_is_bounded() {
+    const GROWTH_MAX_BYTES: u64 = 40 << 20;
+    let page = 4096;
+    let server = builder().args(["--outbox-bytes-max=256k", "--ping-interval-ms=60000"]).start();
+    let (asking, session) = text_client(&server);
+    asking.ask_and_wait(&session, "words 10");
+    let memory = || processes::get(server.pid()).expect("the server").rss_pages * page;
+    let before = memory();
+    let _stuck: Vec<Client> = (0..4).map(|_| stuck(&server, &session)).collect();
+    let mut bytes = 0;
+    for _ in 0..2 {
+        let response = asking.ask_and_wait(&session, &format!("words {WORDS}"));
+        bytes += response["fullResponse"].to_string().len();
+    }
+    // Each word travels as an event of more than 200 bytes.
+    assert!(bytes as u64 > WORDS);
+    let growth = memory().saturating_sub(before);
+    assert!(growth < GROWTH_MAX_BYTES, "{growth} bytes for what four clients did not read");
+}
+
+#[test]
+fn a_stuck_client_is_given_up_in_the_end() {
+    let args = ["--outbox-bytes-max=256k", "--ping-interval-ms=500", "--ping-timeout-ms=500"];
+    let server = builder().args(args).start();
+    let (asking, session) = text_client(&server);
+    let slow = stuck(&server, &session);
+    asking.ask_and_wait(&session, "words 20000");
+    eventually("given up", DEADLINE, || health(&server)["connections"] == 1);
+    slow.resume_reading();
+    slow.wait_closed();
+}
