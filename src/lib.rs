@@ -14,7 +14,7 @@
 //! | where | what |
 //! |---|---|
 //! | [`proto`] | the packet formats, pure: HTTP, Engine.IO, Socket.IO, WebSocket frames, Claude's stream-json |
-//! | [`net`] | a Socket.IO server that knows nothing of Claude: accept, read, push, ping |
+//! | [`net`] | a Socket.IO server that knows nothing of Claude: both transports, push, ping, recovery; usable on its own |
 //! | [`session`] | the sessions: the wire contract ([`session::api`]), both modes ([`session::manager`]), one conversation ([`session::session`]) |
 //! | [`claude`] | the processes: command line, pipes, death, the guardian, the demo agent |
 //! | [`config`], [`auth`], [`logging`] | what was asked for, who is let in, what is told |
@@ -26,7 +26,8 @@
 //! Claude prints a line. The process's stdout thread reads it (with all others that are there), takes the session's
 //! lock, finds out what the line means ([`proto::claude`]), numbers it, appends it to the log, encodes it once for each
 //! kind of viewer that is present, and pushes the result into each viewer's outbox, which hands it to the kernel at once.
-//! One wake-up, no second thread. Only a client that is behind gets a writer thread, for as long as it is behind.
+//! One wake-up, no second thread. Only a client that is behind gets a writer thread, for as long as it is behind; and only
+//! while every viewer is behind, the thread that reads Claude waits for them, holding no lock ([`net::Room`]).
 //!
 //! # Locks
 //!
@@ -39,9 +40,9 @@
 //! |---|---|---|
 //! | main | signals | everything is stopped |
 //! | `accept` | `accept` | shutdown |
-//! | `conn-N`, one a connection | its socket | the client is gone, or the heartbeat is lost |
+//! | `conn`, one a socket | its socket, or a parked poll | the client is gone, or the heartbeat is lost |
 //! | `writer`, one a client that is behind | its socket | the backlog is sent |
-//! | `writers` | the next client that falls behind | shutdown |
+//! | `writers`, `leavers` | the next client that falls behind; the next polling one that is gone | shutdown |
 //! | `timer` | the next deadline | shutdown |
 //! | `stdin-PID`, `stdout-PID`, `stderr-PID` | one pipe each | the process has exited and is swept |
 //! | `spawner` | the next order; forks every child | shutdown, after the last child |
