@@ -20,6 +20,7 @@ use crate::proto::http::{Head, HostPolicy, Method, Response};
 use crate::session::api::{Api, Rules};
 use crate::session::manager::SessionManager;
 use crate::session::state::{Choices, Context};
+use crate::threads::Threads;
 use crate::timer::Timer;
 
 /// From the first signal to the exit, at most.
@@ -157,6 +158,7 @@ fn manager(config: &Config, supervisor: &Supervisor, timer: &Timer, room: &Arc<R
     let context = Context {
         supervisor: supervisor.clone(),
         timer: timer.clone(),
+        threads: Threads::default(),
         room: room.clone(),
         mode: if shared { "shared" } else { "isolated" },
         log_id: format!("{:016x}", fastrand::u64(..)),

@@ -120,7 +120,7 @@ struct Piece {
 }
 
 impl Outbox {
-    /// An empty outbox that holds at most `bytes_max` bytes. Without a socket the client polls.
+    /// An empty outbox that holds at most `bytes_max` bytes and one push more. Without a socket the client polls.
     #[must_use]
     pub fn new(key: u64, socket: Option<Arc<TcpStream>>, bytes_max: usize, helpers: Helpers) -> Arc<Outbox> {
         let state = State { socket, ..State::default() };
@@ -373,8 +373,10 @@ impl Sink for Outbox {
         if state.ended {
             return false;
         }
+        // Judged by what waited before: one large event must not send away a client that has read all the others.
+        let too_slow = state.bytes > self.bytes_max;
         self.put(&mut state, frames);
-        if state.bytes > self.bytes_max {
+        if too_slow {
             self.overflow(&mut state);
         }
         !state.ended

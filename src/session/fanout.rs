@@ -98,15 +98,17 @@ impl Batch {
         [false, true].into_iter().any(|recovers| self.variants[variant(stream, recovers)].is_some())
     }
 
-    /// Pushes to every viewer what is meant for it.
-    pub fn send(self, viewers: &[Viewer]) {
+    /// Pushes to every viewer what is meant for it. `false`: somebody could not take it, and is ended by its own connection,
+    /// which then detaches it.
+    pub fn send(self, viewers: &[Viewer]) -> bool {
         let variants = self.variants.map(|frames| frames.filter(|frames| !frames.is_empty()).map(Arc::new));
+        let mut taken = true;
         for viewer in viewers {
             if let Some(frames) = &variants[variant(viewer.stream, viewer.recovers)] {
-                // A viewer that cannot take more is ended by its own connection, which then detaches it.
-                viewer.sink.push(frames);
+                taken &= viewer.sink.push(frames);
             }
         }
+        taken
     }
 }
 

@@ -87,7 +87,7 @@ impl SessionManager {
             }
         };
         welcome();
-        session.register(viewer, &arrival);
+        session.register(&viewer, &arrival);
         Ok(session)
     }
 

@@ -12,6 +12,7 @@
 //! on every wire is the order of `seq`.
 
 pub mod api;
+mod catchup;
 pub mod error;
 pub mod events;
 pub mod fanout;

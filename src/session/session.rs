@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use parking_lot::{Mutex, MutexGuard};
 
+use super::catchup::Progress;
 use super::error::{Code, Error};
 use super::events::{EVENT_BYTES_MAX, Failure, SessionRegistered, StreamMark, Summary, json, now_ms};
 use super::fanout::{Audience, Batch, Reply, Stream, Viewer};
@@ -133,19 +134,19 @@ impl Session {
         !state.gone
     }
 
-    /// Attaches a viewer that was admitted and has just connected: it gets `sessionRegistered`, what it has missed, the questions that
-    /// are open, and the running answer so far. Everything later comes to it live.
-    pub fn register(&self, viewer: Viewer, arrival: &Arrival) {
-        self.with(|state, _| {
+    /// Attaches a viewer that was admitted and has just connected: it gets `sessionRegistered`, then what it has missed, or
+    /// the questions that are open, and the running answer so far. Everything later comes to it live.
+    pub fn register(&self, viewer: &Viewer, arrival: &Arrival) {
+        let progress = self.with(|state, _| {
             state.arriving = state.arriving.saturating_sub(1);
             state.last_activity = now_ms();
-            let known = state.viewers.iter().any(|other| other.key == viewer.key);
+            let known = state.knows(viewer.key);
             if !known {
-                state.viewers.push(viewer.clone());
+                state.catching_up.push(viewer.key);
             }
             let position = state.log.position();
             let session = state.summary(&self.context);
-            let mut batch = Batch::to(std::slice::from_ref(&viewer));
+            let mut batch = Batch::to(std::slice::from_ref(viewer));
             let registered = SessionRegistered {
                 session_id: &self.id,
                 mode: self.context.mode,
@@ -157,19 +158,28 @@ impl Session {
                 session: &session,
             };
             batch.event(Audience::All, "sessionRegistered", &[&json(&registered)]);
+            if arrival.after.is_none() {
+                state.replay_questions(&mut batch);
+            }
+            batch.send(std::slice::from_ref(viewer));
             match &arrival.after {
-                Some(after) => {
-                    if let Err(error) = state.replay(&mut batch, after, &self.context) {
-                        Reply::new(viewer.clone(), None, "connect").fail(&error);
-                    }
+                _ if known => Progress::Live,
+                None => {
+                    state.go_live(viewer, None);
+                    Progress::Live
                 }
-                None => state.replay_questions(&mut batch),
+                Some(after) => match state.may_follow(after, &self.context) {
+                    Ok(()) => state.send_missed(viewer, after.seq),
+                    Err(error) => {
+                        state.go_live(viewer, Some(&error));
+                        Progress::Live
+                    }
+                },
             }
-            if !known {
-                state.snapshot(&mut batch);
-            }
-            batch.send(&[viewer]);
         });
+        if let Progress::Behind(seq) = progress {
+            self.catch_up_from(viewer.clone(), seq);
+        }
         self.context.room.ring();
     }
 
@@ -195,15 +205,13 @@ impl Session {
                 (state.ended, state.changed) = (false, true);
                 log::info!("session {}: open again", self.id);
             }
-            let known = state.viewers.iter().any(|other| other.key == viewer.key);
+            let known = state.knows(viewer.key);
             if !known {
-                state.viewers.push(viewer.clone());
+                state.catching_up.push(viewer.key);
             }
             reply.ok(&Resumed::new(state, &self.context, &page));
             if !known {
-                let mut batch = Batch::to(std::slice::from_ref(&viewer));
-                state.snapshot(&mut batch);
-                batch.send(&[viewer]);
+                state.go_live(&viewer, None);
             }
         });
         self.context.room.ring();
@@ -213,11 +221,8 @@ impl Session {
     /// just gone with its last viewer.
     pub fn attach(&self, viewer: &Viewer) -> bool {
         let attached = self.with(|state, _| {
-            if !state.gone && state.viewers.iter().all(|other| other.key != viewer.key) {
-                state.viewers.push(viewer.clone());
-                let mut batch = Batch::to(std::slice::from_ref(viewer));
-                state.snapshot(&mut batch);
-                batch.send(std::slice::from_ref(viewer));
+            if !state.gone && !state.knows(viewer.key) {
+                state.go_live(viewer, None);
             }
             !state.gone
         });
@@ -229,6 +234,7 @@ impl Session {
     pub fn detach(&self, key: u64) -> bool {
         let gone = self.with(|state, _| {
             state.viewers.retain(|viewer| viewer.key != key);
+            state.catching_up.retain(|other| *other != key);
             state.idle_since = Instant::now();
             state.gone |= state.viewers.is_empty() && state.arriving == 0 && state.reserved;
             state.gone
@@ -321,7 +327,7 @@ impl Drop for FailOnPanic<'_> {
 
 impl State {
     /// What a viewer that joins now must know to make sense of what follows: the running answer.
-    fn snapshot(&self, batch: &mut Batch) {
+    pub(super) fn snapshot(&self, batch: &mut Batch) {
         if let Some(turn) = &self.turn {
             let mark =
                 StreamMark { session_id: &self.id, prompt_id: turn.prompt_id.as_deref(), so_far: Some(&turn.text) };
@@ -341,28 +347,14 @@ impl State {
         }
     }
 
-    fn replay(&self, batch: &mut Batch, after: &After, context: &Context) -> Result<(), Error> {
+    /// Whether what follows `after` can be sent.
+    fn may_follow(&self, after: &After, context: &Context) -> Result<(), Error> {
         if after.log_id.as_ref().is_some_and(|log_id| *log_id != context.log_id) {
             return Err(foreign_log());
         }
-        let missed = || self.log.after(after.seq).map_err(|_| gap(Range::After(after.seq), self));
-        let bytes: usize = missed()?.map(|item| item.data.len()).sum();
-        if bytes > REPLAY_BYTES_MAX {
-            return Err(Error::new(Code::SeqGap, "too much was missed: load the history instead"));
-        }
-        for item in missed()? {
-            let audience = match item.name {
-                "claudeEvent" => Audience::Only(Stream::Events),
-                _ => Audience::All,
-            };
-            batch.event(audience, item.name, &[&item.data]);
-        }
-        Ok(())
+        self.log.after(after.seq).map(drop).map_err(|_| gap(Range::After(after.seq), self))
     }
 }
-
-/// More than this is not pushed to a client that comes back, but left for it to fetch.
-const REPLAY_BYTES_MAX: usize = 2 << 20;
 
 fn foreign_log() -> Error {
     Error::new(Code::SeqGap, "these numbers belong to an earlier run of the server: load the history anew")

@@ -24,6 +24,7 @@ use super::log::Log;
 use crate::claude::process::Process;
 use crate::claude::supervisor::Supervisor;
 use crate::net::Room;
+use crate::threads::Threads;
 use crate::timer::Timer;
 
 /// Prompts that may wait in one session.
@@ -45,6 +46,8 @@ pub struct Context {
     pub supervisor: Supervisor,
     /// Where deadlines go.
     pub timer: Timer,
+    /// Those that send what was missed.
+    pub threads: Threads,
     /// Where Claude's output waits while all its viewers are behind.
     pub room: Arc<Room>,
     /// `shared` or `isolated`, for the summary.
@@ -171,6 +174,8 @@ pub struct State {
     pub(super) ended: bool,
     pub(super) log: Log,
     pub(super) viewers: Vec<Viewer>,
+    /// Those that are still being sent what they have missed.
+    pub(super) catching_up: Vec<u64>,
     /// Viewers that were let in and are on their way.
     pub(super) arriving: usize,
     /// It went with its last viewer: nobody may come to it any more.
@@ -234,6 +239,7 @@ impl State {
             ended: false,
             log: Log::default(),
             viewers: Vec::new(),
+            catching_up: Vec::new(),
             arriving: 0,
             gone: false,
             queue: VecDeque::new(),
@@ -303,7 +309,7 @@ impl State {
             effort: self.choices.effort.clone(),
             created_at: self.created_at,
             last_activity: self.last_activity,
-            viewers: self.viewers.len(),
+            viewers: self.viewers.len() + self.catching_up.len(),
             running: self.running.as_ref().map(|running| running.prompt.id.clone()),
             queue: self.queue.iter().map(queued).collect(),
             open_questions: self.questions.len(),

@@ -119,3 +119,29 @@ fn a_stuck_client_is_given_up_in_the_end() {
     slow.resume_reading();
     slow.wait_closed();
 }
+
+#[test]
+fn a_long_replay_waits_for_the_client_and_then_goes_live() {
+    let server = builder().arg("--outbox-bytes-max=1MiB").start();
+    let (asking, session) = text_client(&server);
+    // What is stored of each answer: about 140 kB, twice.
+    const ANSWERS: u64 = 30;
+    for _ in 0..ANSWERS {
+        asking.ask_and_wait(&session, "words 20000");
+    }
+    let back = server.connect(json!({"sessionId": session, "stream": "events", "afterSeq": 0}));
+    back.pause_reading();
+    let during = asking.ask(&session, "words 20000");
+    asking.wait_response(&during);
+    back.resume_reading();
+    let after = asking.ask(&session, "words 3");
+    asking.wait_response(&after);
+    back.wait_event("claudeEvent", |data| data["event"]["result"] == "w1 w2 w3");
+    let numbered = back.events().into_iter().filter(|event| event.data["part"].is_null());
+    let seqs: Vec<u64> = numbered.filter_map(|event| event.data["seq"].as_u64()).collect();
+    let last = back.registered()["seq"].as_u64().expect("a number");
+    // The first is the position in `sessionRegistered`.
+    let seqs: Vec<u64> = seqs.into_iter().skip_while(|seq| *seq == last).collect();
+    assert!(seqs.iter().copied().eq(1..=*seqs.last().expect("some")), "each once, in order, live ones too");
+    assert!(*seqs.last().expect("some") > last && !back.is_closed());
+}
