@@ -131,12 +131,10 @@ fn a_long_replay_waits_for_the_client_and_then_goes_live() {
     }
     let back = server.connect(json!({"sessionId": session, "stream": "events", "afterSeq": 0}));
     back.pause_reading();
-    let during = asking.ask(&session, "words 20000");
-    asking.wait_response(&during);
+    asking.ask_and_wait(&session, "words 3");
     back.resume_reading();
-    let after = asking.ask(&session, "words 3");
-    asking.wait_response(&after);
-    back.wait_event("claudeEvent", |data| data["event"]["result"] == "w1 w2 w3");
+    asking.ask_and_wait(&session, "words 4");
+    back.wait_event("claudeEvent", |data| data["event"]["result"] == "w1 w2 w3 w4");
     let numbered = back.events().into_iter().filter(|event| event.data["part"].is_null());
     let seqs: Vec<u64> = numbered.filter_map(|event| event.data["seq"].as_u64()).collect();
     let last = back.registered()["seq"].as_u64().expect("a number");
