@@ -33,12 +33,24 @@ struct Clock {
     connect_until: Option<Instant>,
     /// A close frame was sent; then the socket is shut.
     closed_until: Option<Instant>,
+    /// The timer wakes this connection then, or earlier.
+    woken_at: Instant,
 }
 
 impl Clock {
     fn next(&self) -> Instant {
         let others = [self.connect_until, self.closed_until];
         others.into_iter().flatten().fold(self.heartbeat.next_deadline(), Instant::min)
+    }
+
+    /// When the timer is to be asked for an earlier wake-up than it knows of.
+    fn earlier(&mut self) -> Option<Instant> {
+        let next = self.next();
+        let earlier = next < self.woken_at;
+        if earlier {
+            self.woken_at = next;
+        }
+        earlier.then_some(next)
     }
 }
 
@@ -52,8 +64,10 @@ impl Connection {
         connect_until: Instant,
         timer: Timer,
     ) -> Arc<Connection> {
-        let clock = Clock { heartbeat, connect_until: Some(connect_until), closed_until: None };
-        let first = clock.next();
+        let mut clock =
+            Clock { heartbeat, connect_until: Some(connect_until), closed_until: None, woken_at: connect_until };
+        clock.woken_at = clock.next();
+        let first = clock.woken_at;
         let connection = Arc::new_cyclic(|itself| Connection {
             key,
             outbox,
@@ -63,7 +77,7 @@ impl Connection {
             ping: Arc::new(Frames::packet(engineio::PING)),
             watching: Mutex::default(),
         });
-        connection.wake(first);
+        connection.wake(Some(first));
         connection
     }
 
@@ -74,7 +88,12 @@ impl Connection {
 
     /// The client has answered a ping.
     pub fn pong(&self) {
-        self.clock.lock().heartbeat.on_pong(Instant::now());
+        let mut clock = self.clock.lock();
+        clock.heartbeat.on_pong(Instant::now());
+        // The next ping may be due before the time-out of the last would have been.
+        let earlier = clock.earlier();
+        drop(clock);
+        self.wake(earlier);
         self.tell(Kept::on_pong);
     }
 
@@ -126,14 +145,18 @@ impl Connection {
     }
 
     fn expect_close(&self) {
-        let until = Instant::now() + CLOSE_TIMEOUT;
-        self.clock.lock().closed_until.get_or_insert(until);
-        self.wake(until);
+        let mut clock = self.clock.lock();
+        clock.closed_until.get_or_insert(Instant::now() + CLOSE_TIMEOUT);
+        let earlier = clock.earlier();
+        drop(clock);
+        self.wake(earlier);
     }
 
-    fn wake(&self, at: Instant) {
+    fn wake(&self, at: Option<Instant>) {
         let itself: Weak<dyn Timed> = self.itself.clone();
-        self.timer.wake(at, itself);
+        if let Some(at) = at {
+            self.timer.wake(at, itself);
+        }
     }
 }
 
@@ -152,8 +175,16 @@ impl Timed for Connection {
         let mut clock = self.clock.lock();
         let due = |at: Option<Instant>| at.is_some_and(|at| now >= at);
         let (late, silent) = (due(clock.closed_until), due(clock.connect_until));
+        if silent {
+            clock.connect_until = None;
+        }
         let beat = clock.heartbeat.on_deadline(now);
         let next = clock.next();
+        // Of several wake-ups only the earliest goes on: the others were asked for before it.
+        let goes_on = clock.woken_at <= now;
+        if goes_on {
+            clock.woken_at = next;
+        }
         drop(clock);
         if late || beat == Beat::Dead {
             log::debug!("connection {}: {}", self.key, if late { "closed" } else { "its heartbeat is lost" });
@@ -162,13 +193,11 @@ impl Timed for Connection {
         }
         if silent {
             log::info!("connection {}: no successful CONNECT in time", self.key);
-            self.clock.lock().connect_until = None;
             self.close(CloseCode::None);
         } else if beat == Beat::Ping {
             self.tell(Kept::on_ping);
             self.push(&self.ping);
         }
-        // The closing wakes itself.
-        Some(next).filter(|_| !silent)
+        Some(next).filter(|_| goes_on)
     }
 }

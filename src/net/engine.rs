@@ -124,6 +124,24 @@ pub(super) struct Engine<P: Protocol> {
     pub peer: Peer,
     shared: Arc<Shared<P>>,
     work: Mutex<Work<P::State>>,
+    /// A POST is under way.
+    posting: AtomicBool,
+}
+
+/// A POST under way. One that is cut off has lost messages: the connection ends with it.
+pub(super) struct Posting<'a, P: Protocol> {
+    engine: &'a Engine<P>,
+    /// All of its body is there, or it was refused as a whole.
+    pub whole: bool,
+}
+
+impl<P: Protocol> Drop for Posting<'_, P> {
+    fn drop(&mut self) {
+        self.engine.posting.store(false, Ordering::SeqCst);
+        if !self.whole {
+            self.engine.finish(false);
+        }
+    }
 }
 
 enum Work<S> {
@@ -188,7 +206,13 @@ impl<P: Protocol> Engine<P> {
         let (interval, timeout) = (options.ping_interval, options.ping_timeout);
         peer.connection.send(&engineio::open_packet(&sid, upgrades, interval, timeout, options.max_payload));
         let state = shared.protocol.opened(&peer);
-        let engine = Arc::new(Engine { sid, peer, shared: shared.clone(), work: Mutex::new(Work::Free(state)) });
+        let engine = Arc::new(Engine {
+            sid,
+            peer,
+            shared: shared.clone(),
+            work: Mutex::new(Work::Free(state)),
+            posting: AtomicBool::new(false),
+        });
         let finish: Weak<dyn Finish> = Arc::<Engine<P>>::downgrade(&engine);
         let _ = engine.peer.engine.set(finish);
         shared.enter(&engine);
@@ -220,6 +244,20 @@ impl<P: Protocol> Engine<P> {
     /// Handles a binary message.
     pub fn on_binary(&self, bytes: Vec<u8>) -> Result<(), Close> {
         self.work(|protocol, state| protocol.binary(state, &self.peer, bytes))
+    }
+
+    /// A POST begins. `None`: another one is under way, which ends the connection.
+    pub fn begin_post(&self) -> Option<Posting<'_, P>> {
+        if self.posting.swap(true, Ordering::SeqCst) {
+            self.finish(false);
+            return None;
+        }
+        Some(Posting { engine: self, whole: false })
+    }
+
+    /// Its id is unknown from now on, even to a poll that was on its way.
+    pub fn forget(&self) {
+        self.shared.forget(&self.sid);
     }
 
     fn work(&self, work: impl FnOnce(&P, &mut P::State) -> Result<(), Close>) -> Result<(), Close> {

@@ -120,13 +120,23 @@ impl<P: Protocol> Exchange<'_, P> {
             }
             Engineio::Open => polling::open(self.shared, self.handshake(&head)),
             Engineio::Poll(engine) => polling::poll(&engine, options.max_payload),
-            Engineio::Post(engine) => match self.body(&head, body_length, engine.message_bytes_max())? {
-                Ok(body) => polling::receive(&engine, &body),
-                Err(response) => {
-                    let response = self.with_cors(response, &head, true);
-                    return self.answer(&response, false, head_only);
+            Engineio::Post(engine) => {
+                let received = match engine.begin_post() {
+                    Some(mut posting) => {
+                        let body = self.body(&head, body_length, engine.message_bytes_max())?;
+                        posting.whole = true;
+                        body.map(|body| polling::receive(&engine, &body))
+                    }
+                    None => Err(polling::refused(Refusal::BadRequest)),
+                };
+                match received {
+                    Ok(response) => response,
+                    Err(response) => {
+                        let response = self.with_cors(response, &head, true);
+                        return self.answer(&response, false, head_only);
+                    }
                 }
-            },
+            }
         };
         let response = self.with_cors(response, &head, true);
         self.answer(&response, head.keep_alive(), head_only)

@@ -178,6 +178,13 @@ impl Outbox {
         self.state.lock().socket.is_none()
     }
 
+    /// Whether a polling client's connection is over, with nothing left that a poll could get.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        let state = self.state.lock();
+        state.ended && state.queue.is_empty() && state.socket.is_none()
+    }
+
     /// The client has opened a WebSocket beside its polling: parked and later polls are answered at once, so that it
     /// can leave off. `false`: it has one already.
     pub fn begin_upgrade(&self) -> bool {

@@ -19,7 +19,14 @@ pub(super) fn open<P: Protocol>(shared: &Arc<Shared<P>>, handshake: Handshake) -
 
 /// Answers a GET: waits until there is something to say.
 pub(super) fn poll<P: Protocol>(engine: &Engine<P>, payload_bytes_max: usize) -> Response {
-    match engine.peer.connection.outbox().poll(payload_bytes_max) {
+    let outbox = engine.peer.connection.outbox();
+    let polled = outbox.poll(payload_bytes_max);
+    if outbox.is_over() {
+        // Before the client has its answer: what it asks next finds the id unknown.
+        engine.finish(false);
+        engine.forget();
+    }
+    match polled {
         Polled::Payload(body) => Response::text(200, body),
         Polled::Refused => refused(Refusal::BadRequest),
     }

@@ -1,6 +1,7 @@
 //! A Socket.IO server that sends back what it gets: what `net` is without Claude, and what the conformance tests drive.
 //!
-//! `echo_server [--port N] [--engine-only]` prints its port. Pings come every 300 ms and wait 200 ms.
+//! `echo_server [--port N] [--engine-only] [--pings INTERVAL/TIMEOUT] [--origin ORIGIN]` prints its port. Pings come every
+//! 300 ms and wait 200 ms unless told otherwise. Pages of any origin may use it, or of that one only; `none` is none.
 
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::sync::Arc;
@@ -80,25 +81,34 @@ impl Protocol for EngineEcho {
 
 fn main() -> std::io::Result<()> {
     let args: Vec<String> = std::env::args().collect();
-    let port = args.iter().position(|arg| arg == "--port").and_then(|at| args.get(at + 1)?.parse().ok()).unwrap_or(0);
     if args.iter().any(|arg| arg == "--engine-only") {
-        run(port, "/engine.io/", |_| EngineEcho)
+        run(&args, "/engine.io/", |_| EngineEcho)
     } else {
-        run(port, "/socket.io/", |timer| SocketIo::new(Arc::new(Echo), Duration::from_secs(120), timer.clone()))
+        run(&args, "/socket.io/", |timer| SocketIo::new(Arc::new(Echo), Duration::from_secs(120), timer.clone()))
     }
 }
 
-fn run<P: Protocol>(port: u16, path: &str, protocol: impl FnOnce(&Timer) -> P) -> std::io::Result<()> {
+fn run<P: Protocol>(args: &[String], path: &str, protocol: impl FnOnce(&Timer) -> P) -> std::io::Result<()> {
+    let value = |name: &str| args.iter().position(|arg| arg == name).and_then(|at| args.get(at + 1));
+    let port = value("--port").cloned().or_else(|| std::env::var("PORT").ok());
+    let port = port.and_then(|port| port.parse().ok()).unwrap_or(0);
+    let pings = value("--pings").and_then(|pings| pings.split_once('/'));
+    let pings = pings.and_then(|(interval, timeout)| Some((interval.parse().ok()?, timeout.parse().ok()?)));
+    let (interval, timeout) = pings.unwrap_or((300, 200));
+    let origins = match value("--origin").map(String::as_str) {
+        Some("none") => vec![],
+        origin => vec![origin.unwrap_or("*").to_owned()],
+    };
     let host = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let listener = TcpListener::bind((host, port))?;
     let options = Options {
         path: path.into(),
-        ping_interval: Duration::from_millis(300),
-        ping_timeout: Duration::from_millis(200),
+        ping_interval: Duration::from_millis(interval),
+        ping_timeout: Duration::from_millis(timeout),
         max_payload: 1_000_000,
         outbox_bytes_max: 8 << 20,
         max_connections: 1024,
-        policy: HostPolicy::new(host, vec![], None, vec!["*".into()]),
+        policy: HostPolicy::new(host, vec![], None, origins),
         room: Arc::default(),
     };
     let (timer, thread) = Timer::start()?;

@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 use data_encoding::BASE64URL_NOPAD;
 use serde_json::Value;
 
-pub use self::payload::{PAYLOAD_PACKETS_MAX, Part, PayloadBuilder, PayloadError, SEPARATOR, decode_payload};
+pub use self::payload::{
+    PAYLOAD_PACKETS_MAX, PAYLOAD_PACKETS_SENT_MAX, Part, PayloadBuilder, PayloadError, SEPARATOR, decode_payload,
+};
 
 /// The server's ping. In version 4 only the server pings.
 pub const PING: &str = "2";

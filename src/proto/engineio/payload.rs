@@ -14,6 +14,10 @@ pub const SEPARATOR: char = '\x1e';
 /// A body with more packets is refused: each costs far more to handle than the two bytes it takes.
 pub const PAYLOAD_PACKETS_MAX: usize = 10_000;
 
+/// A body of ours has no more packets: python-engineio drops its connection over one that has, and more than so many
+/// wait easily, at a reconnection or behind a fast agent.
+pub const PAYLOAD_PACKETS_SENT_MAX: usize = 16;
+
 /// One packet of a payload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Part<'a> {
@@ -62,7 +66,8 @@ pub fn decode_payload(body: &[u8]) -> Result<Vec<Part<'_>>, PayloadError> {
     packets.collect()
 }
 
-/// A body under construction, never longer than a limit unless one packet alone is.
+/// A body under construction: of at most [`PAYLOAD_PACKETS_SENT_MAX`] packets, and never longer than a limit unless one
+/// packet alone is.
 #[derive(Debug)]
 pub struct PayloadBuilder {
     body: String,
@@ -107,7 +112,7 @@ impl PayloadBuilder {
             self.packets = 1;
             return true;
         }
-        let fits = self.body.len() + 1 + bytes <= self.bytes_max;
+        let fits = self.packets < PAYLOAD_PACKETS_SENT_MAX && self.body.len() + 1 + bytes <= self.bytes_max;
         if fits {
             self.body.push(SEPARATOR);
             self.packets += 1;
@@ -154,6 +159,9 @@ mod tests {
         assert_eq!(payload.finish(), "4abcd\x1e4abc");
         let mut large = PayloadBuilder::new(3);
         assert!(large.push_text("4abcd"), "one packet always goes");
+        let mut many = PayloadBuilder::new(usize::MAX);
+        assert!((0..PAYLOAD_PACKETS_SENT_MAX).all(|_| many.push_text("4")));
+        assert!(!many.push_text("4") && !many.push_binary(b""), "no more packets than every client takes");
     }
 
     /// A text packet, or a binary message.
@@ -164,7 +172,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_put_in_comes_out(parts in proptest::collection::vec(any_part(), 1..20)) {
+        fn what_is_put_in_comes_out(parts in proptest::collection::vec(any_part(), 1..=PAYLOAD_PACKETS_SENT_MAX)) {
             let mut payload = PayloadBuilder::new(usize::MAX);
             for part in &parts {
                 match part {
