@@ -109,16 +109,18 @@ impl Kept {
         }
     }
 
-    /// Sends what lies behind `offset`, then `accept`, over `connection`, and everything later too. `false`: `offset` is not
+    /// Sends `accept`, then what lies behind `offset`, over `connection`, and everything later too. `false`: `offset` is not
     /// known any more, and nothing was sent.
     fn come_back(&self, connection: &Arc<Connection>, offset: &str, accept: &str) -> bool {
         let mut state = self.state.lock();
         let missed = if state.given_up { None } else { state.behind(offset) };
         let Some(missed) = missed else { return false };
+        // The official client buffers events until it is accepted, and keeps that buffer when the connection dies before:
+        // what it missed would reach it once more with the next. Once accepted it counts each event as it comes.
+        connection.send(accept);
         if !missed.is_empty() {
             connection.push(&Arc::new(missed));
         }
-        connection.send(accept);
         if state.connection.replace(connection.clone()).is_none() {
             self.away_bytes.fetch_sub(state.bytes, Ordering::Relaxed);
         }
@@ -286,7 +288,7 @@ impl<A: App> Recoveries<A> {
         self.timer.wake(until, itself);
     }
 
-    /// A client comes back: what it has missed is sent, then the acceptance that `accept` makes of its old session id.
+    /// A client comes back: the acceptance that `accept` makes of its old session id is sent, then what it has missed.
     pub fn come_back(
         &self,
         pid: &str,
