@@ -36,10 +36,22 @@ pub const AWAY_MAX: usize = 1024;
 /// A new offset: it names one event of this run of the server.
 #[must_use]
 pub fn next_offset() -> String {
-    static RUN: OnceLock<u64> = OnceLock::new();
     static COUNT: AtomicU64 = AtomicU64::new(0);
-    let (run, count) = (RUN.get_or_init(|| fastrand::u64(..)), COUNT.fetch_add(1, Ordering::Relaxed));
-    format!("{run:016x}.{count}")
+    format!("{:016x}.{}", run(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Names this run of the server.
+fn run() -> u64 {
+    static RUN: OnceLock<u64> = OnceLock::new();
+    *RUN.get_or_init(|| fastrand::u64(..))
+}
+
+/// Whether an event with an offset is among these packets. The others (acknowledgements, and events that ask for one) are
+/// void once the connection that they were sent over is gone.
+fn has_offset(frames: &Frames) -> bool {
+    let run = format!("{:016x}.", run());
+    let ends_with_one = |text: &str| text.rfind(",\"").is_some_and(|at| text[at + 2..].starts_with(&run));
+    frames.payloads().any(|(_, payload)| matches!(payload, Payload::Text(text) if ends_with_one(text)))
 }
 
 /// Where packets for a client that may recover go: to its connection while it has one, and into memory.
@@ -97,16 +109,18 @@ impl Kept {
         }
     }
 
-    /// Sends what lies behind `offset`, then `accept`, over `connection`, and everything later too. `false`: `offset` is not
+    /// Sends `accept`, then what lies behind `offset`, over `connection`, and everything later too. `false`: `offset` is not
     /// known any more, and nothing was sent.
     fn come_back(&self, connection: &Arc<Connection>, offset: &str, accept: &str) -> bool {
         let mut state = self.state.lock();
         let missed = if state.given_up { None } else { state.behind(offset) };
         let Some(missed) = missed else { return false };
+        // The official client buffers events until it is accepted, and keeps that buffer when the connection dies before:
+        // what it missed would reach it once more with the next. Once accepted it counts each event as it comes.
+        connection.send(accept);
         if !missed.is_empty() {
             connection.push(&Arc::new(missed));
         }
-        connection.send(accept);
         if state.connection.replace(connection.clone()).is_none() {
             self.away_bytes.fetch_sub(state.bytes, Ordering::Relaxed);
         }
@@ -129,6 +143,9 @@ impl Sink for Kept {
         let mut state = self.state.lock();
         if state.given_up {
             return false;
+        }
+        if !has_offset(frames) {
+            return state.connection.as_ref().is_some_and(|connection| connection.push(frames));
         }
         let bytes = frames.bytes().len();
         state.bytes += bytes;
@@ -177,18 +194,10 @@ impl State {
         let (index, mut at) = found?;
         let mut missed = Frames::default();
         for frames in self.frames.iter().skip(index) {
-            let mut attached = false;
             for (_, payload) in frames.payloads().filter(|(start, _)| *start >= at) {
-                // Acknowledgements are void once the connection they were asked for is gone.
                 match payload {
-                    Payload::Text(text) => {
-                        attached = text.starts_with("45");
-                        if attached || text.starts_with("42") {
-                            missed.push(&[text]);
-                        }
-                    }
-                    Payload::Binary(bytes) if attached => missed.push_binary(bytes),
-                    Payload::Binary(_) => {}
+                    Payload::Text(text) => missed.push(&[text]),
+                    Payload::Binary(bytes) => missed.push_binary(bytes),
                 }
             }
             at = 0;
@@ -279,7 +288,7 @@ impl<A: App> Recoveries<A> {
         self.timer.wake(until, itself);
     }
 
-    /// A client comes back: what it has missed is sent, then the acceptance that `accept` makes of its old session id.
+    /// A client comes back: the acceptance that `accept` makes of its old session id is sent, then what it has missed.
     pub fn come_back(
         &self,
         pid: &str,
