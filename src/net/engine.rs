@@ -184,18 +184,16 @@ impl<P: Protocol> Engine<P> {
             counts.strangers.fetch_sub(1, Ordering::Relaxed);
             return None;
         };
+        let work = Mutex::new(Work::Taken { over: false });
+        let engine = Arc::new(Engine { sid, peer, shared: shared.clone(), work, posting: AtomicBool::new(false) });
+        // In the books before the client can know its id.
+        shared.enter(&engine);
         let upgrades: &[&str] = if polls { &["websocket"] } else { &[] };
         let (interval, timeout) = (options.ping_interval, options.ping_timeout);
-        peer.connection.send(&engineio::open_packet(&sid, upgrades, interval, timeout, options.max_payload));
-        let state = shared.protocol.opened(&peer);
-        let engine = Arc::new(Engine {
-            sid,
-            peer,
-            shared: shared.clone(),
-            work: Mutex::new(Work::Free(state)),
-            posting: AtomicBool::new(false),
-        });
-        shared.enter(&engine);
+        let open = engineio::open_packet(&engine.sid, upgrades, interval, timeout, options.max_payload);
+        engine.peer.connection.send(&open);
+        let state = shared.protocol.opened(&engine.peer);
+        drop(AtWork { engine: &engine, state: Some(state) });
         if shared.stopping.load(Ordering::SeqCst) {
             engine.peer.connection.close(CloseCode::GoingAway);
         }
