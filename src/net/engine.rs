@@ -202,20 +202,18 @@ impl<P: Protocol> Engine<P> {
             counts.strangers.fetch_sub(1, Ordering::Relaxed);
             return None;
         };
-        let upgrades: &[&str] = if polls { &["websocket"] } else { &[] };
-        let (interval, timeout) = (options.ping_interval, options.ping_timeout);
-        peer.connection.send(&engineio::open_packet(&sid, upgrades, interval, timeout, options.max_payload));
-        let state = shared.protocol.opened(&peer);
-        let engine = Arc::new(Engine {
-            sid,
-            peer,
-            shared: shared.clone(),
-            work: Mutex::new(Work::Free(state)),
-            posting: AtomicBool::new(false),
-        });
+        let work = Mutex::new(Work::Taken { over: false });
+        let engine = Arc::new(Engine { sid, peer, shared: shared.clone(), work, posting: AtomicBool::new(false) });
         let finish: Weak<dyn Finish> = Arc::<Engine<P>>::downgrade(&engine);
         let _ = engine.peer.engine.set(finish);
+        // In the books before the client can know its id.
         shared.enter(&engine);
+        let upgrades: &[&str] = if polls { &["websocket"] } else { &[] };
+        let (interval, timeout) = (options.ping_interval, options.ping_timeout);
+        let open = engineio::open_packet(&engine.sid, upgrades, interval, timeout, options.max_payload);
+        engine.peer.connection.send(&open);
+        let state = shared.protocol.opened(&engine.peer);
+        drop(AtWork { engine: &engine, state: Some(state) });
         if shared.stopping.load(Ordering::SeqCst) {
             engine.peer.connection.close(CloseCode::GoingAway);
         }

@@ -28,9 +28,9 @@ pub(super) fn serve<P: Protocol>(socket: &Arc<TcpStream>, peer: SocketAddr, entr
                 entry.is_websocket();
                 return websocket::serve(&entry.shared, socket, exchange.buffer, handshake);
             }
-            Ok(Next::Upgrade(engine)) => {
+            Ok(Next::Upgrade(engine, begun)) => {
                 entry.is_websocket();
-                return websocket::upgrade(&engine, socket, exchange.buffer);
+                return websocket::upgrade(&engine, socket, exchange.buffer, begun);
             }
             Err(error) => return log::debug!("{peer}: {error}"),
         }
@@ -53,8 +53,8 @@ enum Next<P: Protocol> {
     End,
     /// It has become the WebSocket of a new connection.
     Open(Handshake),
-    /// It has become a WebSocket to which a polling connection changes.
-    Upgrade(Arc<Engine<P>>),
+    /// It has become a WebSocket to which a polling connection changes; `false`: one that has a WebSocket already.
+    Upgrade(Arc<Engine<P>>, bool),
 }
 
 /// What a request to Engine.IO is.
@@ -112,9 +112,17 @@ impl<P: Protocol> Exchange<'_, P> {
                 return Ok(Next::End);
             }
             Engineio::WebSocket(key, engine) => {
-                (&mut &*self.socket).write_all(&http::switching_protocols(&derive_accept_key(key.as_bytes())))?;
+                // Before the client can know: a poll that it sends upon the answer is one of the upgrade's time.
+                let begun = engine.as_ref().is_some_and(|engine| engine.peer.connection.outbox().begin_upgrade());
+                let answer = http::switching_protocols(&derive_accept_key(key.as_bytes()));
+                if let Err(error) = (&mut &*self.socket).write_all(&answer) {
+                    if let Some(engine) = engine.filter(|_| begun) {
+                        engine.peer.connection.outbox().cancel_upgrade();
+                    }
+                    return Err(error);
+                }
                 return Ok(match engine {
-                    Some(engine) => Next::Upgrade(engine),
+                    Some(engine) => Next::Upgrade(engine, begun),
                     None => Next::Open(self.handshake(&head)),
                 });
             }

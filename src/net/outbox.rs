@@ -160,6 +160,10 @@ impl Outbox {
             }
         }
         state.parked = false;
+        if late.is_some() && state.socket.is_some() {
+            // Nobody polls who is about to say that the change is done.
+            return Polled::Refused;
+        }
         if state.queue.is_empty() || state.socket.is_some() {
             let packet = if state.ended && !state.left { engineio::CLOSE } else { engineio::NOOP };
             return Polled::Payload(packet.to_owned());

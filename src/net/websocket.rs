@@ -66,9 +66,9 @@ pub(super) fn serve<P: Protocol>(
     reader.run_to_the_end();
 }
 
-/// Changes a polling connection's transport to a WebSocket, as `engine`'s client asks.
-pub(super) fn upgrade<P: Protocol>(engine: &Arc<Engine<P>>, socket: &Arc<TcpStream>, first: Vec<u8>) {
-    if !engine.peer.connection.outbox().begin_upgrade() {
+/// Changes a polling connection's transport to a WebSocket, as `engine`'s client asks; unless that has not `begun`.
+pub(super) fn upgrade<P: Protocol>(engine: &Arc<Engine<P>>, socket: &Arc<TcpStream>, first: Vec<u8>, begun: bool) {
+    if !begun {
         // A second WebSocket for one connection: clients understand a close frame better than a refusal.
         let _ = (&**socket).write_all(&CloseCode::None.frame());
         return;

