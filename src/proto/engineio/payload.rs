@@ -62,6 +62,9 @@ pub fn decode_payload(body: &[u8]) -> Result<Vec<Part<'_>>, PayloadError> {
     packets.collect()
 }
 
+/// So many packets go into one body at most: python-engineio takes more for an attack and ends the connection.
+const SENT_PACKETS_MAX: usize = 16;
+
 /// A body under construction, never longer than a limit unless one packet alone is.
 #[derive(Debug)]
 pub struct PayloadBuilder {
@@ -107,7 +110,7 @@ impl PayloadBuilder {
             self.packets = 1;
             return true;
         }
-        let fits = self.body.len() + 1 + bytes <= self.bytes_max;
+        let fits = self.packets < SENT_PACKETS_MAX && self.body.len() + 1 + bytes <= self.bytes_max;
         if fits {
             self.body.push(SEPARATOR);
             self.packets += 1;
@@ -154,6 +157,9 @@ mod tests {
         assert_eq!(payload.finish(), "4abcd\x1e4abc");
         let mut large = PayloadBuilder::new(3);
         assert!(large.push_text("4abcd"), "one packet always goes");
+        let mut many = PayloadBuilder::new(usize::MAX);
+        let taken = (0..100).take_while(|_| many.push_text("4")).count();
+        assert_eq!(taken, SENT_PACKETS_MAX);
     }
 
     /// A text packet, or a binary message.
@@ -164,7 +170,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_put_in_comes_out(parts in proptest::collection::vec(any_part(), 1..20)) {
+        fn what_is_put_in_comes_out(parts in proptest::collection::vec(any_part(), 1..=SENT_PACKETS_MAX)) {
             let mut payload = PayloadBuilder::new(usize::MAX);
             for part in &parts {
                 match part {
