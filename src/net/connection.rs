@@ -102,10 +102,10 @@ impl Connection {
         self.watching.lock().push(kept);
     }
 
-    fn tell(&self, what: fn(&Kept)) {
+    fn tell(&self, what: fn(&Kept, u64)) {
         let watching: Vec<_> = self.watching.lock().iter().filter_map(Weak::upgrade).collect();
         for kept in watching {
-            what(&kept);
+            what(&kept, self.key);
         }
     }
 

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use super::App;
 use super::client::Client;
@@ -32,6 +32,9 @@ pub const AWAY_BYTES_MAX: usize = 64 << 20;
 
 /// Clients that are away at the same time; the one that is away longest goes first.
 pub const AWAY_MAX: usize = 1024;
+
+/// Whoever comes back waits so long for the thread that is just ending the old connection.
+const LEAVING_MAX: Duration = Duration::from_secs(1);
 
 /// A new offset: it names one event of this run of the server.
 #[must_use]
@@ -86,16 +89,22 @@ impl Kept {
         Arc::new(Kept { state: Mutex::new(state), away_bytes })
     }
 
-    /// A ping goes out right after this.
-    pub fn on_ping(&self) {
+    /// A ping goes out over the connection of this key right after this.
+    pub fn on_ping(&self, key: u64) {
         let mut state = self.state.lock();
+        if !state.is_on(key) {
+            return;
+        }
         state.at_ping = Some(state.forgotten + state.frames.len() as u64);
     }
 
     /// The ping was answered: what was pushed before it has arrived. The last of it stays, since its offset is what the
     /// client names when it comes back.
-    pub fn on_pong(&self) {
+    pub fn on_pong(&self, key: u64) {
         let mut state = self.state.lock();
+        if !state.is_on(key) {
+            return;
+        }
         let Some(arrived) = state.at_ping.take() else { return };
         while state.forgotten + 1 < arrived && state.frames.len() > 1 {
             state.forget_first();
@@ -176,6 +185,11 @@ impl Sink for Kept {
 }
 
 impl State {
+    /// Whether the client is on the connection of this key. Its last one may live a little longer.
+    fn is_on(&self, key: u64) -> bool {
+        self.connection.as_ref().is_some_and(|connection| connection.key == key)
+    }
+
     fn forget_first(&mut self) {
         if let Some(first) = self.frames.pop_front() {
             self.bytes -= first.bytes().len();
@@ -212,9 +226,16 @@ pub(super) struct Recoveries<A: App> {
     app: Arc<A>,
     timer: Timer,
     itself: Weak<Recoveries<A>>,
-    here: Mutex<HashMap<String, Weak<dyn Finish>>>,
-    away: Mutex<HashMap<String, Away<A>>>,
+    places: Mutex<Places<A>>,
+    /// Somebody is not here any more.
+    left: Condvar,
     away_bytes: Arc<AtomicUsize>,
+}
+
+/// By `pid`. A client is in one of them from its CONNECT on until it can recover no more.
+struct Places<A: App> {
+    here: HashMap<String, Weak<dyn Finish>>,
+    away: HashMap<String, Away<A>>,
 }
 
 /// A client that is away.
@@ -245,8 +266,8 @@ impl<A: App> Recoveries<A> {
             app,
             timer,
             itself: itself.clone(),
-            here: Mutex::default(),
-            away: Mutex::default(),
+            places: Mutex::new(Places { here: HashMap::new(), away: HashMap::new() }),
+            left: Condvar::new(),
             away_bytes: Arc::default(),
         })
     }
@@ -260,27 +281,32 @@ impl<A: App> Recoveries<A> {
 
     /// The client is here, on this connection.
     pub fn arrive(&self, ticket: &Ticket, engine: Weak<dyn Finish>) {
-        self.here.lock().insert(ticket.pid.clone(), engine);
+        self.places.lock().here.insert(ticket.pid.clone(), engine);
     }
 
     /// The client has left for good.
     pub fn forget(&self, ticket: &Ticket) {
-        self.here.lock().remove(&ticket.pid);
+        self.places.lock().here.remove(&ticket.pid);
+        self.left.notify_all();
     }
 
     /// The client's connection is gone: it may come back.
     pub fn leave(&self, recovering: Recovering<A>) {
-        self.forget(&recovering.ticket);
         if self.window.is_zero() {
+            self.forget(&recovering.ticket);
             return self.app.disconnected(recovering.state);
         }
         recovering.ticket.kept.go_away();
         let until = Instant::now() + self.window;
-        let mut away = self.away.lock();
+        let pid = recovering.ticket.pid.clone();
+        let mut places = self.places.lock();
+        places.here.remove(&pid);
+        let away = &mut places.away;
         let oldest = away.iter().min_by_key(|(_, other)| other.until).map(|(pid, _)| pid.clone());
         let evicted = oldest.filter(|_| away.len() >= AWAY_MAX).and_then(|pid| away.remove(&pid));
-        away.insert(recovering.ticket.pid.clone(), Away { recovering, until });
-        drop(away);
+        away.insert(pid, Away { recovering, until });
+        drop(places);
+        self.left.notify_all();
         if let Some(evicted) = evicted {
             self.app.disconnected(evicted.recovering.state);
         }
@@ -288,39 +314,55 @@ impl<A: App> Recoveries<A> {
         self.timer.wake(until, itself);
     }
 
-    /// A client comes back: the acceptance that `accept` makes of its old session id is sent, then what it has missed.
+    /// A client comes back, on the connection of `engine`: the acceptance that `accept` makes of its old session id is
+    /// sent, then what it has missed. It is here then.
     pub fn come_back(
         &self,
         pid: &str,
         offset: &str,
         namespace: &str,
-        connection: &Arc<Connection>,
+        (connection, engine): (&Arc<Connection>, Weak<dyn Finish>),
         accept: impl Fn(&Ticket) -> String,
     ) -> Option<Recovering<A>> {
-        // Its old connection may look alive still: then it is ended now, which leaves the client among those away.
-        let old = self.here.lock().get(pid).and_then(Weak::upgrade);
-        if let Some(old) = old {
-            old.finish_now();
-        }
-        let away = self.away.lock().remove(pid)?;
-        let Away { recovering, .. } = away;
+        let Away { recovering, .. } = self.fetch(pid, engine)?;
         let ticket = &recovering.ticket;
         let fits = &*recovering.client.namespace == namespace;
         if fits && ticket.kept.come_back(connection, offset, &accept(ticket)) {
             connection.watch(Arc::downgrade(&ticket.kept));
             return Some(recovering);
         }
+        self.forget(ticket);
         self.app.disconnected(recovering.state);
         None
+    }
+
+    /// Takes a client from those away to those here.
+    fn fetch(&self, pid: &str, engine: Weak<dyn Finish>) -> Option<Away<A>> {
+        let old = self.places.lock().here.get(pid).cloned();
+        if old.as_ref().is_some_and(|old| Weak::ptr_eq(old, &engine)) {
+            return None;
+        }
+        // Its old connection may look alive still: then it is ended now, which leaves the client among those away; at
+        // once, or as soon as the thread is done that is at work for it or is ending it already.
+        if let Some(old) = old.and_then(|old| old.upgrade()) {
+            old.finish_now();
+        }
+        let until = Instant::now() + LEAVING_MAX;
+        let mut places = self.places.lock();
+        while places.here.contains_key(pid) && !self.left.wait_until(&mut places, until).timed_out() {}
+        let away = places.away.remove(pid)?;
+        places.here.insert(pid.to_owned(), engine);
+        Some(away)
     }
 }
 
 impl<A: App> Timed for Recoveries<A> {
     fn on_deadline(&self, now: Instant) -> Option<Instant> {
-        let mut away = self.away.lock();
+        let mut places = self.places.lock();
+        let away = &mut places.away;
         let late: Vec<String> = away.iter().filter(|(_, away)| away.until <= now).map(|(pid, _)| pid.clone()).collect();
         let late: Vec<_> = late.iter().filter_map(|pid| away.remove(pid)).collect();
-        drop(away);
+        drop(places);
         for away in late {
             self.app.disconnected(away.recovering.state);
         }

@@ -119,9 +119,10 @@ impl<A: App> SocketIo<A> {
     fn recover(&self, peer: &Peer, namespace: &str, auth: &Map<String, Value>) -> Option<Recovering<A>> {
         let (pid, offset) = (auth.get("pid")?.as_str()?, auth.get("offset")?.as_str()?);
         let accept = |ticket: &Ticket| socketio::connect(namespace, &ticket.sid, Some(&ticket.pid));
-        let recovered = self.recoveries.come_back(pid, offset, namespace, &peer.connection, accept)?;
+        let to = (&peer.connection, peer.engine()?);
+        let recovered = self.recoveries.come_back(pid, offset, namespace, to, accept)?;
         log::info!("connection {}: recovered", peer.key());
-        self.arrive(peer, Some(&recovered.ticket));
+        peer.accept();
         Some(recovered)
     }
 
