@@ -127,7 +127,7 @@ impl Running {
         let (done, finished) = crossbeam_channel::bounded(1);
         let supervisor = self.supervisor.clone();
         let worker = std::thread::Builder::new().name("shutdown".into()).spawn(move || {
-            let _ = done.send(supervisor.shut_down(deadline - Duration::from_secs(6)));
+            let _ = done.send(supervisor.shut_down(deadline - Duration::from_secs(5)));
         });
         let mut code = 0;
         if worker.is_ok() {
@@ -135,6 +135,9 @@ impl Running {
                 recv(finished) -> clean => if clean != Ok(true) {
                     log::error!("some processes could not be ended");
                 },
+                default(deadline.saturating_duration_since(Instant::now()) - CLOSE_TIMEOUT) => {
+                    log::error!("some processes could not be ended in time");
+                }
                 recv(signals) -> _ => {
                     log::warn!("stopping at once");
                     code = 130;
@@ -246,7 +249,7 @@ fn announce(config: &Config, agent: &Agent) {
     for warning in &config.warnings {
         log::warn!("{warning}");
     }
-    if agent.is_demo() {
+    if agent.demo {
         let why = if config.agent == AgentChoice::Demo { "as asked" } else { "there is no claude on PATH" };
         log::warn!("DEMO AGENT ({why}): answers come from a built-in stand-in, not from Claude");
     } else {

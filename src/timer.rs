@@ -8,6 +8,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
@@ -117,7 +118,13 @@ impl Shared {
                     let Some(Reverse(entry)) = queue.heap.pop() else { continue };
                     // Called without the lock: what is due may well schedule something itself.
                     drop(queue);
-                    let next = entry.what.upgrade().and_then(|what| what.on_deadline(now));
+                    let what = entry.what.upgrade();
+                    // A fault in one must not take everybody's heartbeat with it.
+                    let next = catch_unwind(AssertUnwindSafe(|| what.and_then(|what| what.on_deadline(now))));
+                    let next = next.unwrap_or_else(|_| {
+                        log::error!("a deadline was missed because of a fault in this server");
+                        None
+                    });
                     queue = self.queue.lock();
                     if let Some(at) = next {
                         queue.push(at, entry.what);

@@ -24,26 +24,28 @@ pub struct Agent {
     pub last_args: Vec<OsString>,
     /// `claude`, `demo`, or a stand-in's file name: `agent` of the session summary.
     pub name: String,
+    /// Whether this is the built-in stand-in.
+    pub demo: bool,
 }
 
 impl Agent {
     /// The built-in stand-in: this same binary. `state`: its argument that says where it keeps its conversations.
     #[must_use]
     pub fn demo(own_binary: PathBuf, state: OsString, last_args: Vec<OsString>) -> Agent {
-        Agent { program: own_binary, first_args: vec!["demo-agent".into(), state], last_args, name: "demo".into() }
+        Agent {
+            program: own_binary,
+            first_args: vec!["demo-agent".into(), state],
+            last_args,
+            name: "demo".into(),
+            demo: true,
+        }
     }
 
     /// A program given by path, or found on `PATH`.
     #[must_use]
     pub fn at(program: PathBuf, last_args: Vec<OsString>) -> Agent {
         let name = program.file_name().map_or_else(|| "claude".into(), |name| name.to_string_lossy().into_owned());
-        Agent { program, first_args: Vec::new(), last_args, name }
-    }
-
-    /// Whether this is the built-in stand-in.
-    #[must_use]
-    pub fn is_demo(&self) -> bool {
-        self.name == "demo"
+        Agent { program, first_args: Vec::new(), last_args, name, demo: false }
     }
 }
 

@@ -119,7 +119,9 @@ pub fn run(args: &[OsString]) -> Result<(), String> {
     let _ = io::stdin().lock().read_to_end(&mut Vec::new());
     let own = i32::try_from(std::process::id()).expect("pids are positive i32");
     let marked = Marked::Incarnation(prefix.to_owned());
-    let suspects = Suspects { marked, sessions: Vec::new(), noted: Vec::new(), spared: vec![own] };
+    let mut suspects = Suspects { marked, sessions: Vec::new(), noted: Vec::new(), spared: vec![own] };
+    // Descent is gone when Claude is: those below it without a marker are noted while it cleans up.
+    suspects.noted = suspects.find();
     suspects.wait(CLEAN_UP_TIME);
     // Whatever hangs in the kernel longer than this is for the next server to find.
     for _ in 0..5 {

@@ -144,8 +144,10 @@ impl Process {
         threads.spawn(format!("stdin-{pid}"), move || write_lines(pipes.stdin, &lines))?;
         let (of, owner) = (process.clone(), owner.clone());
         threads.spawn(format!("stdout-{pid}"), move || {
-            owner.launched(Ok(of.clone()));
-            let read = catch_unwind(AssertUnwindSafe(|| read_lines(pipes.stdout, &exit_wait, &*owner)));
+            let read = catch_unwind(AssertUnwindSafe(|| {
+                owner.launched(Ok(of.clone()));
+                read_lines(pipes.stdout, &exit_wait, &*owner);
+            }));
             if read.is_err() {
                 log::error!("process {pid}: its output was not understood because of a fault in this server");
             }
@@ -153,7 +155,10 @@ impl Process {
             of.stop();
             wait_for(&[exit_wait.as_raw_fd()], None);
             let stderr = stderr_tail.recv().unwrap_or_default();
-            owner.exited(of.exit(stderr));
+            let exit = of.exit(stderr);
+            if catch_unwind(AssertUnwindSafe(|| owner.exited(exit))).is_err() {
+                log::error!("process {pid}: its end was not taken in because of a fault in this server");
+            }
         })?;
         Ok(process)
     }
@@ -197,8 +202,9 @@ impl Process {
     }
 
     /// What the sweep after the exit looks for. Only while the child is not reaped: until then its pid is its own.
-    pub(super) fn suspects(&self, spared: Vec<i32>) -> Suspects {
-        let noted = self.state.lock().noted.clone();
+    pub(super) fn suspects(&self, spared: Vec<i32>, orphans: Vec<Entry>) -> Suspects {
+        let mut noted = self.state.lock().noted.clone();
+        noted.extend(orphans);
         Suspects { marked: Marked::Session(self.marker.clone()), sessions: vec![self.pid], noted, spared }
     }
 
@@ -309,7 +315,14 @@ impl Drained {
 
     /// Reads when there is something; `None` at the end.
     fn wait_and(&mut self, mut read: impl FnMut() -> io::Result<usize>) -> Option<usize> {
+        // Whatever is left on the pipe may go on for ever: after the exit only so much of it is wanted.
+        if self.deadline.is_none() && wait_for(&[self.exit], Some(Instant::now()))[0] {
+            self.deadline = Some(Instant::now() + DRAIN_AFTER_EXIT);
+        }
         loop {
+            if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return None;
+            }
             match read() {
                 Ok(0) => return None,
                 Ok(count) => return Some(count),

@@ -17,18 +17,27 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use parking_lot::{Condvar, Mutex};
 
 use super::command::{Agent, Launch, command};
 use super::guardian::{self, Guardian};
 use super::process::{Owner, Pipes, Process};
-use super::sweep::{Marked, SWEEP_TIMEOUT, Suspects};
+use super::sweep::{Entry, Marked, SWEEP_TIMEOUT, Suspects, table};
 use crate::threads::Threads;
 use crate::timer::Timer;
 
 /// Why nothing is started any more.
 const SHUTTING_DOWN: &str = "the server is shutting down";
+
+/// Where there is no child, the reaper looks again at every change, and after this time at the latest.
+const NO_CHILD_PAUSE: Duration = Duration::from_millis(500);
+
+/// A guardian that ended so soon after its start is not replaced at once: it may never run.
+const GUARDIAN_LIVES: Duration = Duration::from_secs(10);
+
+/// The longest wait for another guardian.
+const GUARDIAN_PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// What the supervisor needs to know.
 pub struct Options {
@@ -85,6 +94,9 @@ impl Supervisor {
     pub fn start(options: Options) -> io::Result<Supervisor> {
         let names = guardian::Names::new(&options.data_dir)?;
         become_subreaper();
+        // Ignored (inherited from whoever started the server), the kernel would reap children unseen.
+        // SAFETY: the default action installs no code.
+        unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
         let lock = guardian::open_lock(&options.data_dir)?;
         let (orders, inbox) = unbounded();
         let (open, closing) = bounded(0);
@@ -146,7 +158,7 @@ impl Supervisor {
         let _ = self.orders.send(Order::Stop);
         self.wait_until_idle(deadline);
         self.kill_all();
-        let mut clean = self.wait_until_idle(Instant::now() + 2 * SWEEP_TIMEOUT);
+        let mut clean = self.wait_until_idle(Instant::now() + SWEEP_TIMEOUT);
         let guardian = {
             let mut children = self.shared.children.lock();
             children.stopping = true;
@@ -157,7 +169,7 @@ impl Supervisor {
         clean &= left.is_empty();
         drop(guardian); // closes its pipe: it looks once more and exits, which the reaper sees
         self.shared.changed.notify_all();
-        clean & self.shared.threads.wait_all(Instant::now() + 2 * SWEEP_TIMEOUT)
+        clean & self.shared.threads.wait_all(Instant::now() + SWEEP_TIMEOUT / 2)
     }
 
     fn wait_until_idle(&self, deadline: Instant) -> bool {
@@ -180,14 +192,7 @@ impl Shared {
             if report.0 > 0 {
                 log::warn!("ended {} process(es) that an earlier server left behind", report.0);
             }
-            self.start_guardian(lock);
-            while let Ok(order) = orders.recv() {
-                match order {
-                    Order::Launch { launch, owner } => self.fork(&launch, &owner),
-                    Order::GuardianGone => self.start_guardian(lock),
-                    Order::Stop => break,
-                }
-            }
+            self.serve_orders(lock, orders);
         }
         // Sessions stop asking when the server stops; whoever asked in the meantime gets an answer.
         for order in orders.try_iter() {
@@ -207,6 +212,34 @@ impl Shared {
         let mut children = self.children.lock();
         children.forking = children.open.is_some();
         children.forking
+    }
+
+    fn serve_orders(&self, lock: &File, orders: &Receiver<Order>) {
+        self.start_guardian(lock);
+        let (mut started, mut pause) = (Instant::now(), Duration::ZERO);
+        let mut again: Option<Instant> = None;
+        loop {
+            let order = match again {
+                None => orders.recv().ok(),
+                Some(at) => match orders.recv_deadline(at) {
+                    Err(RecvTimeoutError::Timeout) => {
+                        self.start_guardian(lock);
+                        (started, again) = (Instant::now(), None);
+                        continue;
+                    }
+                    order => order.ok(),
+                },
+            };
+            match order {
+                Some(Order::Launch { launch, owner }) => self.fork(&launch, &owner),
+                Some(Order::GuardianGone) => {
+                    let soon = started.elapsed() < GUARDIAN_LIVES;
+                    pause = if soon { (pause * 2).clamp(NO_CHILD_PAUSE, GUARDIAN_PAUSE_MAX) } else { Duration::ZERO };
+                    again = Some(Instant::now() + pause);
+                }
+                Some(Order::Stop) | None => return,
+            }
+        }
     }
 
     fn start_guardian(&self, lock: &File) {
@@ -266,12 +299,10 @@ impl Shared {
                 None => {
                     // No child at all. A new one announces itself under the lock.
                     let mut children = self.children.lock();
-                    if children.processes.is_empty() && children.guardian.is_none() && !children.forking {
-                        if children.stopping {
-                            return;
-                        }
-                        self.changed.wait(&mut children);
+                    if children.stopping && children.processes.is_empty() && !children.forking {
+                        return;
                     }
+                    self.changed.wait_for(&mut children, NO_CHILD_PAUSE);
                 }
             }
         }
@@ -283,9 +314,14 @@ impl Shared {
             self.changed.wait(&mut children);
         }
         if let Some(process) = children.processes.get(&pid).cloned() {
+            // A fork under way is a child that nobody knows yet, and no orphan.
+            while children.forking {
+                self.changed.wait(&mut children);
+            }
             let spared = children.guardian.iter().map(Guardian::pid).collect();
+            let orphans = children.orphans();
             drop(children);
-            let (killed, left) = process.suspects(spared).sweep(SWEEP_TIMEOUT);
+            let (killed, left) = process.suspects(spared, orphans).sweep(SWEEP_TIMEOUT);
             if killed > 0 {
                 log::info!("process {pid} left processes behind, {killed} ended");
             }
@@ -307,6 +343,17 @@ impl Shared {
             unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::WNOHANG) };
         }
         self.changed.notify_all();
+    }
+}
+
+impl Children {
+    /// Children of the server that it did not start: orphans of a process that has ended. Those of a process that runs stay
+    /// below it, since it is a subreaper too.
+    fn orphans(&self) -> Vec<Entry> {
+        let own = i32::try_from(std::process::id()).expect("pids are positive i32");
+        let guardian = self.guardian.as_ref().map(Guardian::pid);
+        let known = |pid| self.processes.contains_key(&pid) || guardian == Some(pid);
+        table().into_iter().filter(|entry| entry.parent == own && !known(entry.pid)).collect()
     }
 }
 
@@ -359,6 +406,9 @@ fn end_with_the_server(command: &mut Command) {
             #[cfg(target_os = "linux")]
             {
                 libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGINT);
+                // Survives the exec. So whatever this process's tools leave behind stays below it while it runs, and
+                // becomes the server's when it ends: found without a marker, and told from other sessions' processes.
+                libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1);
                 // The server may have died before the call above: then no signal will come.
                 if libc::getppid().cast_unsigned() != server {
                     libc::_exit(1);

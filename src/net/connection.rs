@@ -99,7 +99,9 @@ impl Connection {
 
     /// Tells `kept` of pings and pongs from now on.
     pub(super) fn watch(&self, kept: Weak<Kept>) {
-        self.watching.lock().push(kept);
+        let mut watching = self.watching.lock();
+        watching.retain(|kept| kept.strong_count() > 0);
+        watching.push(kept);
     }
 
     fn tell(&self, what: fn(&Kept, u64)) {

@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -55,7 +56,10 @@ impl<P: Protocol> Server<P> {
         std::thread::Builder::new().name("leavers".into()).spawn(move || {
             for key in over {
                 if let Some(engine) = weak.upgrade().and_then(|shared| shared.by_key(key)) {
-                    engine.finish(false);
+                    let finished = catch_unwind(AssertUnwindSafe(|| engine.finish(false)));
+                    if finished.is_err() {
+                        log::error!("connection {key}: its end met a fault in this server");
+                    }
                 }
             }
         })?;

@@ -72,8 +72,8 @@ pub struct Options {
     pub room: Arc<Room>,
 }
 
-/// What is known of a client before it says anything.
-#[derive(Debug, Clone)]
+/// What is known of a client before it says anything. Without `Debug`: it may hold the token.
+#[derive(Clone)]
 pub struct Handshake {
     /// Where it comes from.
     pub peer: SocketAddr,

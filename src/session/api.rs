@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::error::{Code, Error};
-use super::events::{InvalidSession, Summary};
+use super::events::{EVENT_BYTES_MAX, InvalidSession, Summary, json};
 use super::fanout::{Reply, Stream, Viewer};
 use super::fields::Fields;
 use super::manager::{SessionManager, Wish};
@@ -28,6 +28,9 @@ const PATH_BYTES_MAX: usize = 4096;
 
 /// A title given by a client may be this long.
 const TITLE_CHARS_MAX: usize = 200;
+
+/// Bytes of sessions in one page of a list.
+const LIST_BYTES_MAX: usize = EVENT_BYTES_MAX - 100_000;
 
 /// Sessions in one page of a list.
 const LIST_MAX: usize = 200;
@@ -130,15 +133,14 @@ impl Api {
                 let id = given!(fields.text("sessionId"));
                 let after = given!(fields.after());
                 let leave_others = given!(fields.flag("leaveOthers"));
-                // A refusal must not cost the client what it has.
-                given!(self.manager.get_session(id).ok_or_else(Error::invalid_session));
-                if leave_others {
-                    client.leave_all(&self.manager, Some(id));
+                if !leave_others {
+                    given!(client.may_watch(id));
                 }
-                given!(client.may_watch_more());
-                let viewer = client.viewer.clone();
-                if let Some(session) = self.manager.resume_session(id, viewer, after.as_ref(), reply) {
+                if let Some(session) = self.manager.resume_session(id, &client.viewer, after.as_ref(), reply) {
                     client.watched_now(session);
+                    if leave_others {
+                        client.leave_all(&self.manager, Some(id));
+                    }
                 }
             }
             "getSession" => {
@@ -209,7 +211,12 @@ impl Api {
             let (time, id) = parsed.ok_or_else(|| Error::field("cursor", "is not one that listSessions gave"))?;
             sessions.retain(|summary| (summary.last_activity, summary.session_id.as_str()) < (time, id));
         }
-        let limit = usize::try_from(limit).unwrap_or(LIST_MAX);
+        let mut bytes = 0;
+        let fits = sessions.iter().take_while(|summary| {
+            bytes += json(summary).len();
+            bytes <= LIST_BYTES_MAX
+        });
+        let limit = usize::try_from(limit).unwrap_or(LIST_MAX).min(fits.count().max(1));
         let more = sessions.len() > limit;
         sessions.truncate(limit);
         let last = sessions.last().filter(|_| more);
@@ -341,10 +348,12 @@ impl ClientState {
         Err(Error::new(Code::RateLimited, message))
     }
 
+    fn may_watch(&self, id: &str) -> Result<(), Error> {
+        if self.watched.iter().any(|watched| &*watched.id == id) { Ok(()) } else { self.may_watch_more() }
+    }
+
     fn watch(&mut self, session: &Arc<Session>) -> Result<(), Error> {
-        if self.watched.iter().all(|watched| watched.id != session.id) {
-            self.may_watch_more()?;
-        }
+        self.may_watch(&session.id)?;
         self.watched_now(session.clone());
         Ok(())
     }

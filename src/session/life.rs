@@ -41,7 +41,16 @@ impl Started {
 impl Owner for Started {
     fn launched(&self, outcome: Result<Arc<Process>, String>) {
         match outcome {
-            Ok(process) => self.with(|state, _| state.on_launched(process)),
+            Ok(process) => {
+                let mut taken = false;
+                self.with(|state, _| {
+                    taken = true;
+                    state.on_launched(process.clone());
+                });
+                if !taken {
+                    process.stop();
+                }
+            }
             Err(error) => self.with(|state, batch| state.on_not_launched(error, batch, &self.session)),
         }
     }
@@ -149,6 +158,7 @@ impl State {
             Err(error) => log::warn!("session {}: initialize was refused: {error}", self.id),
         }
         self.start_until = None;
+        self.conversation.tried_other = false;
         self.phase = Phase::Idle;
         self.failure = None;
         self.idle_since = Instant::now();
@@ -195,6 +205,11 @@ impl State {
             self.process = None;
             return self.start(session);
         }
+        if self.phase == Phase::Starting && self.conversation.tried_other {
+            // Neither way goes: the next start begins with the first again.
+            self.conversation.has_turns = !self.conversation.has_turns;
+            self.conversation.tried_other = false;
+        }
         self.on_gone(Some(exit), batch, session);
     }
 
@@ -202,6 +217,7 @@ impl State {
     fn on_gone(&mut self, exit: Option<&Exit>, batch: &mut Batch, session: &Session) {
         self.process = None;
         self.start_until = None;
+        self.end_until = None;
         self.end_interrupt();
         self.cancel_questions(batch, "exit");
         let wanted = self.phase == Phase::Stopping;
@@ -269,7 +285,7 @@ impl State {
     /// By when an interrupt must have been answered, and must have ended the prompt.
     fn interrupt_ends(&self) -> Option<Instant> {
         let answered = self.interrupt.as_ref().map(|interrupt| interrupt.until);
-        let ended = self.running.as_ref().filter(|_| self.phase == Phase::Busy).and_then(|running| running.end_until);
+        let ended = self.end_until.filter(|_| self.phase == Phase::Busy);
         answered.into_iter().chain(ended).min()
     }
 
@@ -290,6 +306,7 @@ impl State {
             if let Some(process) = &self.process {
                 process.stop();
             }
+            session.context.room.ring();
         }
         if due(self.interrupt_ends()) {
             let text = "the interrupt has not ended the turn: the process is stopped";

@@ -177,6 +177,10 @@ impl Log {
                 }
                 (shown, rest.peek().is_some())
             }
+            // What precedes was there, but is no longer kept.
+            Range::Before(seq) if seq > 1 && self.items.front().is_some_and(|first| first.seq >= seq) => {
+                return Err(Gap);
+            }
             Range::Newest | Range::Before(_) => {
                 let end = match range {
                     Range::Before(seq) => self.items.partition_point(|item| item.seq < seq),
@@ -190,7 +194,8 @@ impl Log {
                     shown.push(item);
                 }
                 shown.reverse();
-                (shown, rest.peek().is_some())
+                let first_kept = self.items.front().map_or(1, |first| first.seq);
+                (shown, rest.peek().is_some() || first_kept > 1)
             }
         };
         let raw = |item: &Item| RawValue::from_string(item.data.to_string()).expect("what was stored is JSON");

@@ -135,15 +135,12 @@ impl SessionManager {
     pub fn resume_session(
         &self,
         id: &str,
-        viewer: Viewer,
+        viewer: &Viewer,
         after: Option<&After>,
         reply: Reply,
     ) -> Option<Arc<Session>> {
         match self.get_session(id) {
-            Some(session) => {
-                session.resume(viewer, after, reply);
-                Some(session)
-            }
+            Some(session) => session.resume(viewer, after, reply).then_some(session),
             None => {
                 reply.fail(&Error::invalid_session());
                 None

@@ -1,6 +1,7 @@
 //! What clients ask of a session: prompts, interrupts, answers, the end.
 
 use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Instant;
 
 use serde::Serialize;
@@ -11,8 +12,8 @@ use super::events::{PermissionResolved, PromptAsked, Response, Summary, json, no
 use super::fanout::{Audience, Batch, Reply, Stream};
 use super::session::Session;
 use super::state::{
-    Interrupt, PROMPT_IDS_MAX, Phase, Prompt, QUEUE_PROMPTS_MAX, RESOLVED_MAX, Resolved, Running, State, shortened,
-    uuid_v4,
+    Interrupt, PROMPT_IDS_MAX, Phase, Prompt, QUEUE_BYTES_MAX, QUEUE_PROMPTS_MAX, RESOLVED_MAX, Resolved, Running,
+    State, shortened, uuid_v4,
 };
 use crate::proto::claude::{self, Permission};
 
@@ -108,9 +109,9 @@ impl Session {
                 }
                 _ if state.phase == Phase::Busy => {
                     let until = Instant::now() + self.context.interrupt_timeout;
+                    state.end_until.get_or_insert(until);
                     if let Some(running) = &mut state.running {
                         running.interrupted = true;
-                        running.end_until.get_or_insert(until);
                     }
                     let request_id = state.next_control_id();
                     state.write(claude::control_request_line(&request_id, "interrupt"));
@@ -163,7 +164,9 @@ impl Session {
                 Decision::Deny { message, interrupt } => (Permission::Deny { message, interrupt: *interrupt }, "deny"),
             };
             let line = claude::permission_line(&answer.request_id, &permission);
-            state.write(line);
+            if !state.write(line) {
+                return reply.fail(&Error::new(Code::AgentFailed, "the process takes no answer any more"));
+            }
             state.resolve(batch, at, behavior, &answer.by);
             reply.ok(&Done { ok: true });
         });
@@ -199,8 +202,9 @@ impl State {
         if self.ended {
             return Err(Error::new(Code::SessionEnded, "this session was closed: resume it first"));
         }
+        let fingerprint = fingerprint(&ask.full_text);
         if let Some((_, text)) = self.prompt_ids.iter().find(|(id, _)| *id == ask.prompt_id) {
-            if *text != ask.full_text {
+            if *text != fingerprint {
                 return Err(Error::new(Code::Conflict, "this promptId was used for another text"));
             }
             let position = self.queue.iter().position(|prompt| prompt.id == ask.prompt_id);
@@ -210,14 +214,18 @@ impl State {
             let message = format!("{QUEUE_PROMPTS_MAX} prompts wait already in this session");
             return Err(Error::new(Code::RateLimited, message));
         }
-        remember(&mut self.prompt_ids, (ask.prompt_id.clone(), ask.full_text.clone()), PROMPT_IDS_MAX);
+        let full_text = Some(ask.full_text).filter(|full_text| *full_text != ask.text);
+        let prompt = Prompt { id: ask.prompt_id.clone(), text: ask.text, full_text };
+        if self.queue.iter().map(Prompt::bytes).sum::<usize>() + prompt.bytes() > QUEUE_BYTES_MAX {
+            return Err(Error::new(Code::RateLimited, "the prompts that wait in this session are too large"));
+        }
+        remember(&mut self.prompt_ids, (ask.prompt_id.clone(), fingerprint), PROMPT_IDS_MAX);
         self.reserved = false;
         self.changed = true;
         if self.choices.title.is_none() {
-            self.choices.title = Some(shortened(&ask.text, 80)).filter(|title| !title.is_empty());
+            self.choices.title = Some(shortened(&prompt.text, 80)).filter(|title| !title.is_empty());
         }
         let position = self.queue.len() + usize::from(self.running.is_some());
-        let prompt = Prompt { id: ask.prompt_id.clone(), text: ask.text, full_text: ask.full_text };
         self.queue.push_back(prompt);
         Ok((ask.prompt_id, position))
     }
@@ -235,21 +243,14 @@ impl State {
             self.record(batch, Audience::All, "prompt", &essentials, |seq| {
                 json(&PromptAsked { session_id: &id, seq, prompt_id: &asked.id, text: &asked.text })
             });
-            self.running = Some(Running {
-                prompt,
-                uuid: uuid_v4(),
-                written: false,
-                begun: false,
-                interrupted: false,
-                end_until: None,
-            });
+            self.running = Some(Running { prompt, uuid: uuid_v4(), written: false, begun: false, interrupted: false });
             self.changed = true;
         }
         let Some(running) = self.running.as_mut().filter(|running| !running.written) else { return };
         match self.phase {
             Phase::Idle => {
                 running.written = true;
-                let line = claude::user_line(&running.uuid, &running.prompt.full_text);
+                let line = claude::user_line(&running.uuid, running.prompt.for_claude());
                 self.phase = Phase::Busy;
                 self.changed = true;
                 self.write(line);
@@ -259,14 +260,16 @@ impl State {
         }
     }
 
-    /// Hands a line to the process. One that does not read its input is stopped, which ends what runs.
-    pub(super) fn write(&mut self, line: String) {
-        if let Some(process) = &self.process
-            && !process.write(line)
-        {
+    /// Hands a line to the process. One that does not read its input is stopped, which ends what runs. `false`: it was not
+    /// taken.
+    pub(super) fn write(&mut self, line: String) -> bool {
+        let Some(process) = &self.process else { return false };
+        let taken = process.write(line);
+        if !taken && self.phase != Phase::Stopping {
             log::warn!("session {}: the process does not read its input, it is stopped", self.id);
             process.stop();
         }
+        taken
     }
 
     /// Ends the running prompt: the one `claudeResponse` that each prompt gets. `outcome`: Claude's, and what this
@@ -371,6 +374,16 @@ impl State {
     fn still_queued(&self) -> Interrupted {
         Interrupted { ok: true, still_queued: self.queue.iter().map(|prompt| prompt.id.clone()).collect() }
     }
+}
+
+/// Tells texts apart without keeping them.
+fn fingerprint(text: &str) -> u128 {
+    let half = |salt: u8| {
+        let mut hasher = DefaultHasher::new();
+        (salt, text).hash(&mut hasher);
+        u128::from(hasher.finish())
+    };
+    (half(0) << 64) | half(1)
 }
 
 /// Keeps the newest `most`.

@@ -185,21 +185,22 @@ impl Session {
 
     /// Attaches a viewer that is connected already. `reply` gets the history that it asked for, then the running answer
     /// so far follows; everything later comes to it live. A closed session is open again.
-    pub fn resume(&self, viewer: Viewer, after: Option<&After>, reply: Reply) {
-        self.with(|state, _| {
+    /// `false`: refused.
+    pub fn resume(&self, viewer: &Viewer, after: Option<&After>, reply: Reply) -> bool {
+        let outcome = self.with(|state, _| {
             if state.gone {
-                return reply.fail(&Error::invalid_session());
+                return Err((reply, Error::invalid_session()));
             }
             let range = match after {
                 Some(After { log_id: Some(log_id), .. }) if *log_id != self.context.log_id => {
-                    return reply.fail(&foreign_log());
+                    return Err((reply, foreign_log()));
                 }
                 Some(after) => Range::After(after.seq),
                 None => Range::Newest,
             };
             let page = match state.log.page(range, PAGE_EVENTS_MAX, PAGE_BYTES_MAX) {
                 Ok(page) => page,
-                Err(super::log::Gap) => return reply.fail(&gap(range, state)),
+                Err(super::log::Gap) => return Err((reply, gap(range, state))),
             };
             if state.ended {
                 (state.ended, state.changed) = (false, true);
@@ -211,10 +212,12 @@ impl Session {
             }
             reply.ok(&Resumed::new(state, &self.context, &page));
             if !known {
-                state.go_live(&viewer, None);
+                state.go_live(viewer, None);
             }
+            Ok(())
         });
         self.context.room.ring();
+        outcome.map_err(|(reply, error)| reply.fail(&error)).is_ok()
     }
 
     /// Attaches a viewer without more ado, if it is not attached: it has asked something here. `false`: the session has
@@ -253,8 +256,13 @@ impl Session {
         self.with(|state, _| {
             let questions: Vec<_> =
                 state.questions.iter().filter_map(|question| state.log.item(question.seq)).collect();
+            let mut bytes = 0;
             let questions: Vec<_> = questions
                 .iter()
+                .take_while(|item| {
+                    bytes += item.data.len();
+                    bytes <= PAGE_BYTES_MAX / 2
+                })
                 .filter_map(|item| serde_json::value::RawValue::from_string(item.data.to_string()).ok())
                 .collect();
             reply.ok(&Details {
@@ -292,7 +300,14 @@ impl Session {
 
 impl Timed for Session {
     fn on_deadline(&self, now: Instant) -> Option<Instant> {
-        *self.scheduled.lock() = None;
+        {
+            // One that was set for a deadline that is over meanwhile must not set another.
+            let mut scheduled = self.scheduled.lock();
+            if scheduled.is_some_and(|at| at > now) {
+                return None;
+            }
+            *scheduled = None;
+        }
         self.with(|state, batch| state.on_deadline(now, batch, self));
         None
     }
@@ -312,6 +327,10 @@ impl Drop for FailOnPanic<'_> {
                 // Not failed before it is gone: never two processes on one conversation.
                 Some(process) => {
                     process.stop();
+                    state.stop_reason = Some(message.to_owned());
+                    state.phase = Phase::Stopping;
+                }
+                None if matches!(state.phase, Phase::Starting | Phase::Stopping) => {
                     state.stop_reason = Some(message.to_owned());
                     state.phase = Phase::Stopping;
                 }

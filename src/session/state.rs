@@ -30,14 +30,23 @@ use crate::timer::Timer;
 /// Prompts that may wait in one session.
 pub const QUEUE_PROMPTS_MAX: usize = 100;
 
+/// Their text, in bytes.
+pub const QUEUE_BYTES_MAX: usize = 8 << 20;
+
+/// Questions that may be open in one session: Claude asks one for each tool that it wants to run at the same time.
+pub const QUESTIONS_MAX: usize = 64;
+
+/// What Claude calls a model, a mode, a tool: longer names are cut.
+pub const NAME_CHARS_MAX: usize = 200;
+
 /// Prompts whose `promptId` is remembered, so that asking again does not ask twice.
 pub const PROMPT_IDS_MAX: usize = 1000;
 
 /// Answered questions that are remembered, so that a late answer is told who was first.
 pub const RESOLVED_MAX: usize = 256;
 
-/// The running answer's text that is kept for `fullResponse` and `soFar`; beyond it only the chunks have it. Control
-/// characters take six bytes in JSON, other text one or two: so even a `claudeResponse` of them stays within bounds.
+/// The running answer's text that is kept for `fullResponse` and `soFar`, in bytes of JSON; beyond it only the chunks have
+/// it.
 pub const TURN_TEXT_BYTES_MAX: usize = EVENT_BYTES_MAX - 50_000;
 
 /// What all sessions share.
@@ -105,8 +114,20 @@ pub(super) struct Prompt {
     pub id: String,
     /// What the user typed: what viewers see.
     pub text: String,
-    /// What Claude gets: the text with its context.
-    pub full_text: String,
+    /// What Claude gets, where that is not the text alone but has its context.
+    pub full_text: Option<String>,
+}
+
+impl Prompt {
+    /// What Claude gets.
+    pub fn for_claude(&self) -> &str {
+        self.full_text.as_deref().unwrap_or(&self.text)
+    }
+
+    /// Its size, for the queue's limit.
+    pub fn bytes(&self) -> usize {
+        self.text.len() + self.full_text.as_ref().map_or(0, String::len)
+    }
 }
 
 /// The prompt that is with Claude, or is next.
@@ -120,8 +141,6 @@ pub(super) struct Running {
     pub begun: bool,
     /// Somebody asked to stop it.
     pub interrupted: bool,
-    /// If it has not ended by then, its process is stopped: Claude may answer an interrupt and go on all the same.
-    pub end_until: Option<Instant>,
 }
 
 /// What Claude is doing right now.
@@ -130,6 +149,8 @@ pub(super) struct Turn {
     pub prompt_id: Option<String>,
     /// The answer's text so far.
     pub text: String,
+    /// Its length as JSON.
+    pub text_json_bytes: usize,
     /// There was more text than is kept.
     pub text_lost: bool,
     /// The message that comes in pieces just now.
@@ -185,12 +206,16 @@ pub struct State {
     pub(super) turn: Option<Turn>,
     pub(super) questions: Vec<Question>,
     pub(super) resolved: VecDeque<Resolved>,
-    pub(super) prompt_ids: VecDeque<(String, String)>,
+    /// With a fingerprint of their texts.
+    pub(super) prompt_ids: VecDeque<(String, u128)>,
     pub(super) process: Option<Arc<Process>>,
     /// Counts the starts: what an older process still says is told apart.
     pub(super) launch: u64,
     pub(super) start_until: Option<Instant>,
     pub(super) interrupt: Option<Interrupt>,
+    /// If the interrupted turn has not ended by then, its process is stopped: Claude may answer an interrupt and go on all
+    /// the same.
+    pub(super) end_until: Option<Instant>,
     /// `closeSession` and `deleteSession` are answered when the process is gone.
     pub(super) on_stopped: Vec<Reply>,
     pub(super) failure: Option<Failure>,
@@ -252,6 +277,7 @@ impl State {
             launch: 0,
             start_until: None,
             interrupt: None,
+            end_until: None,
             on_stopped: Vec::new(),
             failure: None,
             crashes: 0,

@@ -10,10 +10,13 @@ use std::fmt::Write;
 use super::events::{EVENT_BYTES_MAX, PermissionRequest, StreamChunk, StreamMark, json};
 use super::fanout::{Audience, Batch, Stream};
 use super::session::Session;
-use super::state::{Phase, Question, State, TURN_TEXT_BYTES_MAX, Turn};
+use super::state::{NAME_CHARS_MAX, Phase, QUESTIONS_MAX, Question, State, TURN_TEXT_BYTES_MAX, Turn, shortened};
 use crate::proto::claude::{self, CanUseTool, Delta, Kind, Outcome};
 use crate::proto::ndjson::{Line, Splitter};
 use serde_json::value::RawValue;
+
+/// What went wrong is told in so many characters.
+const ERROR_CHARS_MAX: usize = 2000;
 
 /// A longer piece of text goes out in several chunks; in JSON it may take six times its bytes.
 const CHUNK_BYTES_MAX: usize = EVENT_BYTES_MAX / 7;
@@ -56,8 +59,9 @@ impl State {
 
     fn on_line(&mut self, line: &claude::Line<'_>, batch: &mut Batch, session: &Session) {
         if let Some(uuid) = &line.session_id
-            && self.phase != Phase::Starting
             && *uuid != self.conversation.uuid
+            && self.phase != Phase::Starting
+            && is_uuid(uuid)
         {
             log::info!("session {}: Claude's conversation is now {uuid}", self.id);
             self.conversation.uuid = uuid.to_string();
@@ -85,7 +89,7 @@ impl State {
                 self.conversation.has_turns = true;
                 let keep = |known: &mut Option<String>, told: &Option<std::borrow::Cow<'_, str>>| {
                     if let Some(told) = told {
-                        *known = Some(told.to_string());
+                        *known = Some(shortened(told, NAME_CHARS_MAX));
                     }
                 };
                 keep(&mut self.model_in_use, &init.model);
@@ -113,7 +117,7 @@ impl State {
             }
             Kind::BackgroundTasks { count } => self.background_tasks = *count,
             Kind::PermissionMode(mode) => {
-                self.permission_mode_in_use = Some(mode.to_string());
+                self.permission_mode_in_use = Some(shortened(mode, NAME_CHARS_MAX));
                 self.changed = true;
             }
             _ => {}
@@ -138,7 +142,14 @@ impl State {
         let mark = StreamMark { session_id: &self.id, prompt_id: prompt_id.as_deref(), so_far: None };
         batch.event(Audience::Only(Stream::Text), "claudeStreamStart", &[&json(&mark)]);
         let stop_again = running.is_some_and(|running| running.interrupted) && self.interrupt.is_none();
-        self.turn = Some(Turn { prompt_id, text: String::new(), text_lost: false, message_id: None, streamed: false });
+        self.turn = Some(Turn {
+            prompt_id,
+            text: String::new(),
+            text_json_bytes: 0,
+            text_lost: false,
+            message_id: None,
+            streamed: false,
+        });
         if self.phase == Phase::Idle {
             self.phase = Phase::Busy;
         }
@@ -209,11 +220,13 @@ impl State {
     }
 
     fn on_text(&mut self, text: &str, batch: &mut Batch) {
-        if self.turn.is_none() {
+        // Only a prompt's answer may do without its `init`: other text outside a turn would begin one that nothing ends.
+        if self.turn.is_none() && self.running.as_ref().is_some_and(|running| running.written) {
             self.begin_turn(batch);
         }
         let Some(turn) = &mut self.turn else { return };
-        if turn.text_lost || turn.text.len() + text.len() > TURN_TEXT_BYTES_MAX {
+        turn.text_json_bytes += json_bytes(text);
+        if turn.text_lost || turn.text_json_bytes > TURN_TEXT_BYTES_MAX {
             turn.text_lost = true;
         } else {
             turn.text.push_str(text);
@@ -265,7 +278,7 @@ impl State {
             }
         });
         let failed = outcome.is_error || outcome.subtype != "success";
-        let error = failed.then(|| outcome.result.as_deref().unwrap_or(&outcome.subtype).to_owned());
+        let error = failed.then(|| shortened(outcome.result.as_deref().unwrap_or(&outcome.subtype), ERROR_CHARS_MAX));
         let end = ours.map(|running| {
             let status = match (failed, running.interrupted) {
                 (false, _) => "done",
@@ -281,6 +294,7 @@ impl State {
     /// The turn is over; `end` is how, if it was the running prompt's.
     fn end_turn(&mut self, batch: &mut Batch, end: Option<End<'_>>, session: &Session) {
         self.mark_stream_end(batch);
+        self.end_until = None;
         if let Some((status, error, outcome)) = end {
             self.finish_prompt(batch, status, error, outcome);
         }
@@ -298,15 +312,20 @@ impl State {
         if self.questions.iter().any(|question| question.request_id == request_id) {
             return;
         }
+        if self.questions.len() >= QUESTIONS_MAX || request_id.len() > NAME_CHARS_MAX {
+            self.write(claude::control_error_line(request_id, "too many questions are open"));
+            return;
+        }
         let (id, seq) = (self.id.clone(), self.log.next_seq());
-        let essentials = format!(r#""requestId":{},"toolName":{}"#, json(&request_id), json(&asked.tool_name));
+        let tool_name = shortened(&asked.tool_name, NAME_CHARS_MAX);
+        let essentials = format!(r#""requestId":{},"toolName":{}"#, json(&request_id), json(&tool_name));
         let none: &RawValue = serde_json::from_str("[]").expect("an empty array");
         self.record(batch, Audience::All, "permissionRequest", &essentials, |seq| {
             json(&PermissionRequest {
                 session_id: &id,
                 seq,
                 request_id,
-                tool_name: &asked.tool_name,
+                tool_name: &tool_name,
                 input: asked.input,
                 description: asked.description.as_deref(),
                 suggestions: asked.suggestions.unwrap_or(none),
@@ -349,6 +368,21 @@ fn still_queued(answer: &Result<Option<&RawValue>, std::borrow::Cow<'_, str>>, u
     answer.is_some_and(|answer| answer.still_queued.iter().any(|queued| queued == uuid))
 }
 
+/// Claude's own form of a conversation's name; it becomes an argument at the next start.
+fn is_uuid(text: &str) -> bool {
+    text.len() == 36 && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
+}
+
+/// How many bytes a text takes inside a JSON string.
+fn json_bytes(text: &str) -> usize {
+    let escape = |byte: u8| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 1,
+        0..0x20 => 5,
+        _ => 0,
+    };
+    text.len() + text.bytes().map(escape).sum::<usize>()
+}
+
 /// `text` in pieces of at most `bytes_max` bytes, cut between characters.
 fn pieces(mut text: &str, bytes_max: usize) -> impl Iterator<Item = &str> {
     std::iter::from_fn(move || {
@@ -360,7 +394,27 @@ fn pieces(mut text: &str, bytes_max: usize) -> impl Iterator<Item = &str> {
 
 #[cfg(test)]
 mod tests {
-    use super::pieces;
+    use super::*;
+
+    #[test]
+    fn the_length_in_json_is_known_beforehand() {
+        for text in ["", "abc", "a\"b\\c\n\r\t\u{8}\u{c}\u{1}\u{7f}", "äöü€"] {
+            assert_eq!(json_bytes(text), json(&text).len() - 2, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_uuid_becomes_an_argument() {
+        let cases = [
+            ("01234567-89ab-4def-8123-456789abcdef", true),
+            ("", false),
+            ("--help", false),
+            ("01234567-89ab-4def-8123-456789abcde\0", false),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(is_uuid(text), expected, "{text:?}");
+        }
+    }
 
     #[test]
     fn pieces_are_cut_between_characters() {

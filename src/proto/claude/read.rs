@@ -376,6 +376,28 @@ fn text<'a>(raw: Option<&'a RawValue>) -> Option<Cow<'a, str>> {
     if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
         Some(Cow::Borrowed(inner))
     } else {
-        read(json).map(Cow::Owned)
+        read::<Lossy>(json).map(|text| Cow::Owned(text.0))
+    }
+}
+
+/// A string that may hold half a surrogate pair (cut by some tool, passed on by Node): replaced, not refused.
+struct Lossy(String);
+
+impl<'de> Deserialize<'de> for Lossy {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Lossy, D::Error> {
+        struct Visitor;
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = Lossy;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Lossy, E> {
+                Ok(Lossy(String::from_utf8_lossy(bytes).into_owned()))
+            }
+        }
+        // As bytes, since serde_json then lets such halves through.
+        deserializer.deserialize_bytes(Visitor)
     }
 }

@@ -42,6 +42,10 @@ fn what_steers_is_found() {
         ),
         (r#"{"type":"stream_event","event":7}"#, "Delta(Other)"),
         (
+            r#"{"type":"stream_event","event":{"type":"content_block_delta","delta":{"type":"text_delta","text":"a\ud83db"}}}"#,
+            "Delta(Text(\"a\u{fffd}",
+        ),
+        (
             r#"{"type":"assistant","message":{"id":"i","content":[{"type":"text","text":"a"},{"type":"tool_use"},{"type":"text","text":"b"}]},"parent_tool_use_id":null}"#,
             r#"Assistant { message_id: Some("i"), text: Some("ab") }"#,
         ),
