@@ -2,9 +2,9 @@
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import { io } from "socket.io-client";
 
@@ -19,6 +19,13 @@ export function makeWorkspace(t) {
   for (const name of ["home", "tmp", "work"]) mkdirSync(join(root, name));
   t.after(() => rmSync(root, { recursive: true, force: true }));
   return root;
+}
+
+/** The flags for the stand-in agent that is built beside the server: it answers `words N` and `slow N MS`. */
+export function badAgent() {
+  const path = join(dirname(process.env.CSM_TEST_SERVER ?? ""), "examples", "bad_agent");
+  if (!existsSync(path)) throw new Error("the example bad_agent is not built: run scripts/test");
+  return [`--agent=${path}`, "--agent-arg=proper"];
 }
 
 /** Starts the server that CSM_TEST_SERVER names, with an emptied environment, and waits until it listens. */

@@ -24,6 +24,8 @@
 //! | `old` | as 2.1.197: no `command_lifecycle`, a late echo, no uuid in the result, an empty reply to `interrupt` |
 //! | `late-interrupt` | the first interrupt of each turn finds the prompt `still_queued` and changes nothing |
 //! | `own-turn` | begins a turn of its own after the first answer |
+//! | `text-behind` | prints another text after each result, in no turn |
+//! | `crash-early` | crashes twice at the first prompt, when its turn has begun and before it is remembered |
 //! | `slow-start FILE` | answers `initialize` when FILE exists (or that of `BAD_AGENT_GO_FILE`) |
 //! | `sleep-forever` | no agent: does nothing until it is killed |
 //!
@@ -39,6 +41,7 @@
 //! | `wait FILE` | one delta, then the rest when FILE exists |
 //! | `ask` | asks a permission; `allowed:INPUT` or `denied:MESSAGE`, with ` permissions:…` where the answer had some |
 //! | `spawn`, `spawn-orphan` | the number of a new process in a session of its own; its child, or nobody's |
+//! | `spawn-clean` | as `spawn-orphan`, without anything in its environment |
 //! | `crash N` | none: exits with N (7 without) |
 //! | `fail` | a result with `is_error` |
 //! | `vanish` | none: `command_lifecycle` says `cancelled`, and there is neither a turn nor a result |
@@ -61,7 +64,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-const MODES: [&str; 22] = [
+const MODES: [&str; 24] = [
     "proper",
     "exit-at-once",
     "exit-before-init",
@@ -82,6 +85,8 @@ const MODES: [&str; 22] = [
     "old",
     "late-interrupt",
     "own-turn",
+    "text-behind",
+    "crash-early",
     "slow-start",
     "sleep-forever",
 ];
@@ -162,6 +167,22 @@ fn ignore_signals() {
 }
 
 /// Starts this program again as a process that lives until it is killed, in a session of its own, with our stdout.
+/// Whether this is one of the first two crashes; counted in the home directory.
+fn crashes_early() -> bool {
+    let file = PathBuf::from(env::var_os("HOME").expect("a home")).join(".bad-agent-crashes");
+    let before = fs::read_to_string(&file).unwrap_or_default();
+    fs::write(&file, format!("{before}x")).expect("counted");
+    before.len() < 2
+}
+
+/// An orphan in a session of its own, that nothing in its environment gives away.
+fn spawn_clean() -> u32 {
+    let script = "env -i setsid \"$0\" sleep-forever </dev/null >/dev/null 2>&1 & echo $!";
+    let me = env::current_exe().expect("own path");
+    let output = Command::new("sh").arg("-c").arg(script).arg(me).output().expect("sh");
+    String::from_utf8_lossy(&output.stdout).trim().parse().expect("the number of the orphan")
+}
+
 fn spawn_sleeper(orphan: bool) -> u32 {
     let me = env::current_exe().expect("own path");
     if orphan {
@@ -396,6 +417,11 @@ impl Agent {
         self.turns += 1;
         let prompt = prompt_text(line);
         let uuid = line["uuid"].as_str().map(str::to_owned);
+        if self.mode == "crash-early" && crashes_early() {
+            self.init_line();
+            eprintln!("bad_agent: crashed early");
+            exit(8)
+        }
         let history = self.remember(&prompt);
         self.lifecycle(uuid.as_ref(), "queued");
         if prompt == "vanish" {
@@ -423,6 +449,11 @@ impl Agent {
         if self.turns == 1 && self.mode == "own-turn" {
             self.init_line();
             self.whole_answer(None, None, |agent, answer| agent.words(answer, "this turn is my own", Duration::ZERO));
+        }
+        if self.mode == "text-behind" {
+            let content = json!([{"type": "text", "text": "one word more"}]);
+            say(&json!({"type": "assistant", "message": {"id": "msg_behind", "role": "assistant", "content": content},
+                "parent_tool_use_id": null, "session_id": self.session_id}));
         }
         if self.turns == 1 && self.mode == "grandchild" {
             exit(0)
@@ -591,6 +622,7 @@ impl Agent {
             "wait" => self.wait_in_turn(answer, Path::new(first.unwrap_or("/"))),
             "ask" => self.ask(answer),
             "spawn" => self.words(answer, &spawn_sleeper(false).to_string(), now),
+            "spawn-clean" => self.words(answer, &spawn_clean().to_string(), now),
             "spawn-orphan" => self.words(answer, &spawn_sleeper(true).to_string(), now),
             "crash" => {
                 eprintln!("bad_agent: crashed as asked");

@@ -292,6 +292,28 @@ fn a_turn_of_the_agents_own_belongs_to_no_prompt() {
 }
 
 #[test]
+fn a_text_behind_the_result_does_not_keep_the_session_busy() {
+    let scene = scene(bad("text-behind"));
+    for _ in 0..3 {
+        assert_eq!(scene.text("words 2"), "w1 w2");
+        scene.wait_state("idle");
+    }
+    scene.finish();
+}
+
+#[test]
+fn early_crashes_do_not_lose_the_way_to_begin() {
+    let scene = scene(bad("crash-early"));
+    for _ in 0..2 {
+        assert_eq!(scene.answer("words 2")["status"], "failed");
+    }
+    for _ in 0..2 {
+        assert_eq!(scene.text("words 2"), "w1 w2");
+    }
+    scene.finish();
+}
+
+#[test]
 fn an_agent_that_turns_deaf_is_stopped_at_the_interrupt() {
     let scene = scene(bad("deaf").args(["--interrupt-timeout=300ms", "--stop-grace=200ms"]));
     for round in 1..=2 {

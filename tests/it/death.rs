@@ -7,7 +7,12 @@ use serde_json::{Value, json};
 
 use crate::{
     scene::{EXE, Scene, assert_gone, bad, guardian, make, on, scene},
-    support::{DEADLINE, processes, server::Server, workspace::Workspace},
+    support::{
+        DEADLINE,
+        processes::{self, eventually},
+        server::Server,
+        workspace::Workspace,
+    },
 };
 
 /// Agents that end when they are asked, and that do not.
@@ -300,4 +305,35 @@ fn what_is_asked_while_it_stops_is_refused() {
     make(&file);
     assert_eq!(scene.server.wait_exit(DEADLINE).code(), Some(0));
     scene.finish();
+}
+
+#[test]
+fn what_has_cleared_its_environment_and_left_the_tree_goes_too() {
+    type End = fn(&Scene, i32);
+    let ends: [(&str, End); 3] = [
+        ("closeSession", |scene, _| drop(scene.client.must("closeSession", scene.data(json!({}))))),
+        ("kill -9 of the agent", |scene, agent| {
+            assert!(processes::signal(agent, libc::SIGKILL));
+            scene.wait_state("failed");
+        }),
+        ("Ctrl-C", |scene, _| assert!(scene.server.signal(libc::SIGINT))),
+    ];
+    for (name, end) in ends {
+        let scene = scene(bad("proper"));
+        let other = scene.server.connect(json!({}));
+        let agent = scene.process("pid");
+        let orphan = scene.process("spawn-clean");
+        let is_clean = |pid| processes::get(pid).is_some_and(|now| now.environ.is_empty() && now.ppid == agent.pid);
+        eventually("nothing gives it away, and it left the tree", DEADLINE, || is_clean(orphan.pid));
+        let kept =
+            other.ask_and_wait(&other.session_id(), "spawn-clean")["fullResponse"].as_str().map(str::parse::<i32>);
+        let kept = processes::get(kept.expect("text").expect("a number")).expect("it runs");
+        end(&scene, agent.pid);
+        eventually(name, DEADLINE, || !orphan.is_alive());
+        if name != "Ctrl-C" {
+            assert!(kept.is_alive(), "{name}: that of another session stays");
+            scene.server.stop();
+        }
+        eventually(name, DEADLINE, || !kept.is_alive());
+    }
 }
