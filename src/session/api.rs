@@ -133,14 +133,16 @@ impl Api {
                 let id = given!(fields.text("sessionId"));
                 let after = given!(fields.after());
                 let leave_others = given!(fields.flag("leaveOthers"));
-                if !leave_others {
+                if leave_others {
+                    // Before the acknowledgement, behind which nothing of the others may come; but not for a refusal.
+                    let session = given!(self.session(&fields));
+                    given!(session.may_resume(after.as_ref()));
+                    client.leave_all(&self.manager, Some(id));
+                } else {
                     given!(client.may_watch(id));
                 }
                 if let Some(session) = self.manager.resume_session(id, &client.viewer, after.as_ref(), reply) {
                     client.watched_now(session);
-                    if leave_others {
-                        client.leave_all(&self.manager, Some(id));
-                    }
                 }
             }
             "getSession" => {

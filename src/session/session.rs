@@ -191,16 +191,9 @@ impl Session {
             if state.gone {
                 return Err((reply, Error::invalid_session()));
             }
-            let range = match after {
-                Some(After { log_id: Some(log_id), .. }) if *log_id != self.context.log_id => {
-                    return Err((reply, foreign_log()));
-                }
-                Some(after) => Range::After(after.seq),
-                None => Range::Newest,
-            };
-            let page = match state.log.page(range, PAGE_EVENTS_MAX, PAGE_BYTES_MAX) {
+            let page = match state.page_after(after, &self.context) {
                 Ok(page) => page,
-                Err(super::log::Gap) => return Err((reply, gap(range, state))),
+                Err(error) => return Err((reply, error)),
             };
             if state.ended {
                 (state.ended, state.changed) = (false, true);
@@ -218,6 +211,14 @@ impl Session {
         });
         self.context.room.ring();
         outcome.map_err(|(reply, error)| reply.fail(&error)).is_ok()
+    }
+
+    /// Whether [`Session::resume`] would be refused now.
+    ///
+    /// # Errors
+    /// Why.
+    pub fn may_resume(&self, after: Option<&After>) -> Result<(), Error> {
+        self.with(|state, _| state.page_after(after, &self.context).map(drop))
     }
 
     /// Attaches a viewer without more ado, if it is not attached: it has asked something here. `false`: the session has
@@ -364,6 +365,16 @@ impl State {
         for item in self.questions.iter().filter_map(|question| self.log.item(question.seq)) {
             batch.event(Audience::All, item.name, &[&item.data]);
         }
+    }
+
+    /// The first page of what `resumeSession` gives.
+    fn page_after(&self, after: Option<&After>, context: &Context) -> Result<Page, Error> {
+        let range = match after {
+            Some(After { log_id: Some(log_id), .. }) if *log_id != context.log_id => return Err(foreign_log()),
+            Some(after) => Range::After(after.seq),
+            None => Range::Newest,
+        };
+        self.log.page(range, PAGE_EVENTS_MAX, PAGE_BYTES_MAX).map_err(|_| gap(range, self))
     }
 
     /// Whether what follows `after` can be sent.
