@@ -16,7 +16,7 @@ use crate::proto::http::{self, BodyLength, Chunks, Head, Method, Response};
 
 /// Serves one socket from its first byte to its last.
 pub(super) fn serve<P: Protocol>(socket: &Arc<TcpStream>, peer: SocketAddr, entry: &SocketEntry<P>) {
-    let mut exchange = Exchange { socket, peer, buffer: Vec::new(), shared: &entry.shared };
+    let mut exchange = Exchange { socket, peer, buffer: Vec::new(), shared: &entry.shared, entry };
     if let Err(error) = exchange.prepare() {
         return log::debug!("{peer}: {error}");
     }
@@ -43,6 +43,7 @@ struct Exchange<'a, P: Protocol> {
     /// Read, but not yet used.
     buffer: Vec<u8>,
     shared: &'a Arc<Shared<P>>,
+    entry: &'a SocketEntry<P>,
 }
 
 /// What a socket is for after a request.
@@ -78,11 +79,13 @@ impl<P: Protocol> Exchange<'_, P> {
 
     /// Answers one request.
     fn next(&mut self) -> io::Result<Next<P>> {
+        self.entry.busy(false);
         let head = match self.head()? {
             Ok(Some(head)) => head,
             Ok(None) => return Ok(Next::End),
             Err(response) => return self.answer(&response, false, false),
         };
+        self.entry.busy(true);
         let options = &self.shared.options;
         let head_only = head.method == Method::Head;
         let allowed = options.policy.check_host(&head).and_then(|()| options.policy.check_origin(&head));

@@ -36,6 +36,8 @@ struct Open {
     socket: Arc<TcpStream>,
     /// It carries a WebSocket: its Engine.IO connection sees to its end.
     websocket: bool,
+    /// A request is being served on it.
+    busy: bool,
 }
 
 struct Engines<P: Protocol> {
@@ -83,6 +85,15 @@ impl<P: Protocol> Shared<P> {
     /// How many sockets are open.
     pub fn sockets(&self) -> usize {
         self.sockets.lock().len()
+    }
+
+    /// Ends the socket that has been open longest without a request on it: whoever opens many and says nothing must not
+    /// keep others out. `false`: all are in use.
+    pub fn evict_idle(&self) -> bool {
+        let mut sockets = self.sockets.lock();
+        let idle = sockets.iter().filter(|(_, open)| !open.websocket && !open.busy).map(|(key, _)| *key).min();
+        let evicted = idle.and_then(|key| sockets.remove(&key));
+        evicted.is_some_and(|open| open.socket.shutdown(Shutdown::Both).is_ok())
     }
 
     /// Shuts all sockets, or only those that speak HTTP; for the end of the server.
@@ -147,8 +158,15 @@ pub(super) struct SocketEntry<P: Protocol> {
 impl<P: Protocol> SocketEntry<P> {
     pub fn enter(shared: &Arc<Shared<P>>, socket: &Arc<TcpStream>) -> SocketEntry<P> {
         let key = shared.next_key();
-        shared.sockets.lock().insert(key, Open { socket: socket.clone(), websocket: false });
+        shared.sockets.lock().insert(key, Open { socket: socket.clone(), websocket: false, busy: false });
         SocketEntry { shared: shared.clone(), key }
+    }
+
+    /// Whether a request is being served.
+    pub fn busy(&self, busy: bool) {
+        if let Some(open) = self.shared.sockets.lock().get_mut(&self.key) {
+            open.busy = busy;
+        }
     }
 
     /// The socket is a WebSocket from now on.

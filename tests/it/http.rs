@@ -308,3 +308,17 @@ fn there_are_only_so_many_connections() {
     drop(open);
     crate::support::processes::eventually("room again", DEADLINE, || server.http("GET", "/health", &[]).status == 200);
 }
+
+#[test]
+fn sockets_that_say_nothing_keep_nobody_out() {
+    let server = builder().arg("--max-connections=5").start();
+    let client = server.connect(json!({}));
+    let mut silent: Vec<TcpStream> = (0..20).map(|_| connect(&server)).collect();
+    assert_eq!(server.http("GET", "/health", &[]).json()["connections"], 1);
+    let other = server.connect(json!({}));
+    for client in [&client, &other] {
+        client.must("listSessions", json!({}));
+    }
+    // The oldest had to go; what has just come may still say something.
+    assert_eq!(std::io::Read::read(&mut silent[0], &mut [0]).expect("its end"), 0);
+}
