@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 
 use crate::support::{
+    DEADLINE,
     client::{Client, Event},
+    processes::eventually,
     server::{Builder, Server},
 };
 
@@ -54,6 +56,19 @@ fn viewer(server: &Server, session: &str, stream: &str) -> Client {
 /// Waits until everything that the server had for this client before now has come.
 fn settle(client: &Client, session: &str) {
     client.must("getSession", json!({"sessionId": session}));
+}
+
+/// Waits for the agent's last word on the prompts so far, which comes after their results, and gives its number.
+fn last_word(client: &Client, session: &str) -> u64 {
+    let mut last = 0;
+    eventually("the last event is there", DEADLINE, || {
+        let page = client.must("getHistory", json!({"sessionId": session, "limit": 1}));
+        last = page["events"][0]["seq"].as_u64().expect("a number");
+        page["events"][0]["data"]["event"]["type"] == "command_lifecycle"
+            && page["events"][0]["data"]["event"]["state"] != "queued"
+            && client.must("getSession", json!({"sessionId": session}))["session"]["state"] == "idle"
+    });
+    last
 }
 
 /// The `claudeEvent`s that a viewer has seen.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{client, server, settle, text_client};
+use super::{client, last_word, server, settle, text_client};
 use crate::support::client::Client;
 
 fn seqs(ack: &Value) -> Vec<u64> {
@@ -16,7 +16,7 @@ fn the_history_is_read_in_both_directions() {
     for _ in 0..3 {
         client.ask_and_wait(&session, "words 2");
     }
-    settle(&client, &session);
+    last_word(&client, &session);
     let page = |fields: Value| {
         let mut data = fields;
         data["sessionId"] = json!(session);

@@ -2,11 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::{claude_events, go, go_file, server, settle, text_client, viewer};
+use super::{claude_events, go, go_file, last_word, server, settle, text_client, viewer};
 use crate::support::{
-    DEADLINE,
     client::{Client, Event, nothing_for},
-    processes::eventually,
     server::Server,
 };
 
@@ -117,13 +115,7 @@ fn seqs(events: &[Event]) -> Vec<u64> {
 fn used(server: &Server) -> (Client, String, u64) {
     let (client, session) = text_client(server);
     client.ask_and_wait(&session, "words 3");
-    let mut last = 0;
-    // The agent's last word on a prompt comes after its result.
-    eventually("the last event is there", DEADLINE, || {
-        let page = client.must("getHistory", json!({"sessionId": session, "limit": 1}));
-        last = page["events"][0]["seq"].as_u64().expect("a number");
-        page["events"][0]["data"]["event"]["type"] == "command_lifecycle"
-    });
+    let last = last_word(&client, &session);
     (client, session, last)
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{claude_events, client, keys, server, settle, text_client, viewer};
+use super::{claude_events, client, keys, last_word, server, settle, text_client, viewer};
 use crate::support::client::{Client, Event};
 
 const MIXTURE: [&str; 5] = ["words 40", "/local", "fail", "ask", "words 1"];
@@ -16,6 +16,7 @@ fn ask_mixture(asking: &Client, session: &str) {
     for prompt in prompts {
         asking.wait_response(&prompt);
     }
+    last_word(asking, session);
 }
 
 /// `(seq, part)` of each numbered event, in the order of arrival; `part` is 0 on stored ones.

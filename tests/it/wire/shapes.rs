@@ -228,6 +228,7 @@ fn a_session_registered_says_what_was_asked_for() {
     );
     check_session(&registered["session"]);
     first.ask_and_wait(&session, "words 1");
+    super::last_word(&first, &session);
     let second = server.connect(json!({"sessionId": session})).registered();
     let last = first.must("getHistory", json!({"sessionId": session}))["events"].as_array().map(Vec::len);
     assert_eq!((&second["resumed"], second["seq"].as_u64()), (&json!(true), last.map(|count| count as u64)));
