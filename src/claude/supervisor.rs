@@ -80,6 +80,8 @@ struct Children {
     guardian: Option<Guardian>,
     /// A fork is under way: a child that nobody knows may be the one that is about to be registered.
     forking: bool,
+    /// What is still forked is killed at once.
+    killing: bool,
     /// Dropped when the server stops: from then on nothing is started, and nobody waits for the lock.
     open: Option<Sender<()>>,
     /// The reaper ends once this is set and nothing is left to wait for.
@@ -142,9 +144,13 @@ impl Supervisor {
         self.shared.children.lock().processes.len()
     }
 
-    /// Ends every process at once.
+    /// Ends every process at once, also one that is being forked just now. For the end of the server.
     pub fn kill_all(&self) {
-        let processes: Vec<_> = self.shared.children.lock().processes.values().cloned().collect();
+        let processes: Vec<_> = {
+            let mut children = self.shared.children.lock();
+            children.killing = true;
+            children.processes.values().cloned().collect()
+        };
         for process in processes {
             process.kill();
         }
@@ -263,9 +269,13 @@ impl Shared {
         }
         let adopted = self.spawn(launch, owner);
         let mut children = self.children.lock();
+        let killed = adopted.as_ref().ok().filter(|_| children.killing).cloned();
         let outcome = adopted.map(|process| children.processes.insert(process.pid(), process));
         children.forking = false;
         drop(children);
+        if let Some(process) = killed {
+            process.kill();
+        }
         self.changed.notify_all();
         if let Err(error) = outcome {
             owner.launched(Err(error));
