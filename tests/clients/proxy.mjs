@@ -75,6 +75,13 @@ class Direction {
   }
 }
 
+/** Ends it with a reset. */
+function reset(socket) {
+  // A socket that is connecting, or that has an end of its own under way, cannot be reset: Node would never exit.
+  if (socket.connecting || socket.writableEnded || socket.destroyed) socket.destroy();
+  else socket.resetAndDestroy();
+}
+
 class Link {
   constructor(client, server, shape, onGone) {
     Object.assign(this, { client, server });
@@ -93,7 +100,8 @@ class Link {
   }
 
   cut() {
-    for (const socket of [this.client, this.server]) socket.resetAndDestroy();
+    reset(this.client);
+    reset(this.server);
   }
 
   fault(kind) {
@@ -126,7 +134,7 @@ export class Proxy {
     const proxy = new Proxy();
     Object.assign(proxy, { links: new Set(), refusing: false });
     proxy.listener = net.createServer({ allowHalfOpen: true }, (client) => {
-      if (proxy.refusing) return client.resetAndDestroy();
+      if (proxy.refusing) return reset(client);
       const server = net.connect({ port, host: "127.0.0.1", allowHalfOpen: true });
       proxy.links.add(new Link(client, server, shape(), (link) => proxy.links.delete(link)));
       return undefined;

@@ -473,9 +473,18 @@ class Tester {
 
 test(`${RECONNECTS} reconnects of parallel clients: nothing is lost, doubled or reordered`, async (t) => {
   t.diagnostic(`CSM_TEST_SEED=${SEED}`);
+  const testers = [];
+  try {
+    await chaos(t, testers);
+  } finally {
+    // Before the server: that it is gone would be one more reason to try again.
+    testers.forEach((tester) => tester.close());
+  }
+});
+
+async function chaos(t, testers) {
   const server = await startWithAgent(t);
   const random = new Random(SEED);
-  const testers = [];
   for (let round = 1; round <= 3; round++) {
     for (const [transport, transports] of Object.entries(TRANSPORTS)) {
       for (const stream of ["text", "events"]) {
@@ -485,8 +494,6 @@ test(`${RECONNECTS} reconnects of parallel clients: nothing is lost, doubled or 
       }
     }
   }
-  // Before the server: to clients that do not find it any more it would be one more reason to try again.
-  t.after(() => testers.forEach((tester) => tester.close()));
   const sum = (what) => testers.reduce((total, tester) => total + what(tester), 0);
   const faults = () => testers.flatMap((tester) => tester.faults);
   const begun = Date.now();
@@ -511,4 +518,4 @@ test(`${RECONNECTS} reconnects of parallel clients: nothing is lost, doubled or 
     assert.deepEqual(tester.events, history.slice(history.length - tester.events.length), tester.name);
     assert.equal(history.length, tester.seq, tester.name);
   }
-});
+}

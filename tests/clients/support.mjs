@@ -13,11 +13,18 @@ export const DEADLINE_MS = 30_000;
 
 const LISTENING = "listening on http://127.0.0.1:";
 
-/** The directories of one test: they are removed when it ends. */
+/** By workspace: ends the servers that were started there. */
+const servers = new Map();
+
+/** The directories of one test: they are removed when it ends, and the servers that write there with them. */
 export function makeWorkspace(t) {
   const root = realpathSync(mkdtempSync(join(tmpdir(), "csm-test-")));
   for (const name of ["home", "tmp", "work"]) mkdirSync(join(root, name));
-  t.after(() => rmSync(root, { recursive: true, force: true }));
+  servers.set(root, []);
+  t.after(async () => {
+    await Promise.all(servers.get(root).map((stop) => stop()));
+    rmSync(root, { recursive: true, force: true });
+  });
   return root;
 }
 
@@ -41,7 +48,7 @@ export async function startServer(t, { root = makeWorkspace(t), port = 0, args =
     const [code] = await within(exited, "the server's end");
     return code;
   };
-  t.after(() => stop());
+  servers.get(root).push(stop);
   const log = [];
   const listens = new Promise((resolve, reject) => {
     createInterface(child.stderr).on("line", (line) => {
