@@ -31,8 +31,8 @@
 //!
 //! # Locks
 //!
-//! In this order: the manager's map, one session's state, one connection's outbox. None is held across a send that can
-//! block, a spawn, a join, or I/O other than the outbox's non-blocking send.
+//! In this order: the manager's map, one session's state, what is kept for one client that may recover, one connection's
+//! outbox. None is held across a send that can block, a spawn, a join, or I/O other than the outbox's non-blocking send.
 //!
 //! # Threads
 //!
@@ -44,6 +44,7 @@
 //! | `writer`, one a client that is behind | its socket | the backlog is sent |
 //! | `writers`, `leavers` | the next client that falls behind; the next polling one that is gone | shutdown |
 //! | `timer` | the next deadline | shutdown |
+//! | `catch-up`, one a client that comes back to a long backlog | room in its outbox | it is live, or gone |
 //! | `stdin-PID`, `stdout-PID`, `stderr-PID` | one pipe each | the process has exited and is swept |
 //! | `spawner` | the next order; forks every child | shutdown, after the last child |
 //! | `reaper` | any child's exit | shutdown, after the last child |

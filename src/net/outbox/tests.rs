@@ -1,0 +1,159 @@
+//! Slow clients, gone clients, polls and upgrades, over real sockets.
+
+use super::*;
+use crossbeam_channel::unbounded;
+use std::io::Read;
+use std::net::TcpListener;
+
+struct Pair {
+    outbox: Arc<Outbox>,
+    client: TcpStream,
+    threads: Threads,
+}
+
+fn pair(bytes_max: usize) -> Pair {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let client = TcpStream::connect(listener.local_addr().expect("bound")).expect("connected");
+    let (server, _) = listener.accept().expect("accepted");
+    server.set_write_timeout(Some(STALL_TIMEOUT)).expect("set");
+    let (writers, asking) = unbounded();
+    let threads = Threads::default();
+    let of_writers = threads.clone();
+    threads.spawn("writers".into(), move || run_writers(&asking, &of_writers)).expect("a thread");
+    let helpers = Helpers { writers, gone: unbounded().0, room: Arc::default() };
+    Pair { outbox: Outbox::new(0, Some(Arc::new(server)), bytes_max, helpers), client, threads }
+}
+
+#[test]
+fn nothing_is_lost_or_reordered_when_the_client_is_slow() {
+    let Pair { outbox, mut client, threads } = pair(usize::MAX);
+    let mut expected = Vec::new();
+    for number in 0..200_000_u32 {
+        let mut frames = Frames::packet(&format!("message {number} {}", "x".repeat(100)));
+        if number % 7 == 0 {
+            frames.push(&["another in the same push"]);
+        }
+        expected.extend_from_slice(frames.bytes());
+        assert!(outbox.push(&Arc::new(frames)));
+    }
+    assert!(outbox.state.lock().draining, "the kernel's buffers do not hold all of it");
+    outbox.close(CloseCode::GoingAway);
+    expected.extend(CloseCode::GoingAway.frame());
+    assert!(!outbox.push(&Arc::new(Frames::packet("too late"))));
+    let mut read = Vec::new();
+    client.read_to_end(&mut read).expect("reads to the end");
+    assert!(read == expected, "{} of {} bytes", read.len(), expected.len());
+    drop(outbox);
+    assert!(threads.wait_all(Instant::now() + Duration::from_secs(30)), "the writer has ended");
+}
+
+#[test]
+fn a_client_that_does_not_read_is_sent_away_with_whole_frames() {
+    let Pair { outbox, mut client, .. } = pair(1 << 20);
+    let frames = Arc::new(Frames::packet(&"y".repeat(10_000)));
+    let mut read = Vec::new();
+    // Until the writer thread is in a system call for several at once, which it gets behind on.
+    while outbox.state.lock().in_flight < 2 {
+        if outbox.state.lock().bytes < 1 << 19 {
+            assert!(outbox.push(&frames));
+        } else {
+            let mut some = [0; 4096];
+            let count = client.read(&mut some).expect("reads");
+            read.extend_from_slice(&some[..count]);
+        }
+    }
+    let mut pushed = 0;
+    while outbox.push(&frames) {
+        pushed += 1;
+        assert!(pushed < 100_000, "the limit holds");
+    }
+    let in_flight_max = WRITE_PIECES_MAX * frames.bytes().len();
+    assert!(outbox.state.lock().bytes <= in_flight_max + 10, "the rest of its memory is free");
+    client.read_to_end(&mut read).expect("reads to the end");
+    let close = CloseCode::TryAgainLater.frame();
+    let (body, last) = read.split_at(read.len() - close.len());
+    assert_eq!(last, close);
+    assert!(body.chunks(frames.bytes().len()).all(|chunk| chunk == frames.bytes()), "no frame is cut");
+}
+
+fn polling() -> (Arc<Outbox>, Receiver<u64>) {
+    let (gone, told) = unbounded();
+    (Outbox::new(7, None, 1000, Helpers { writers: unbounded().0, gone, room: Arc::default() }), told)
+}
+
+fn packet(text: &str) -> Arc<Frames> {
+    Arc::new(Frames::packet(text))
+}
+
+#[test]
+fn a_poll_takes_what_fits_and_waits_where_there_is_nothing() {
+    let (outbox, _told) = polling();
+    let mut two = Frames::packet("4a");
+    two.push(&["4b"]);
+    two.push_binary(b"x");
+    outbox.push(&Arc::new(two));
+    outbox.push(&packet("4c"));
+    assert_eq!(outbox.poll(5), Polled::Payload("4a\x1e4b".into()));
+    assert_eq!(outbox.poll(100), Polled::Payload("beA==\x1e4c".into()));
+    let waiting = outbox.clone();
+    let poll = std::thread::spawn(move || waiting.poll(100));
+    while !outbox.state.lock().parked {
+        std::thread::yield_now();
+    }
+    outbox.push(&packet("4d"));
+    assert_eq!(poll.join().expect("ends"), Polled::Payload("4d".into()));
+    assert_eq!(outbox.state.lock().bytes, 0);
+}
+
+#[test]
+fn two_polls_at_once_end_the_connection() {
+    let (outbox, told) = polling();
+    let waiting = outbox.clone();
+    let first = std::thread::spawn(move || waiting.poll(100));
+    while !outbox.state.lock().parked {
+        std::thread::yield_now();
+    }
+    assert_eq!(outbox.poll(100), Polled::Refused);
+    assert_eq!(first.join().expect("ends"), Polled::Payload("1".into()));
+    assert_eq!(told.try_recv(), Ok(7));
+}
+
+#[test]
+fn a_close_is_the_last_packet_and_a_slow_poller_is_sent_away() {
+    let (outbox, told) = polling();
+    outbox.push(&packet("4a"));
+    outbox.close(CloseCode::GoingAway);
+    assert!(!outbox.push(&packet("4b")) && told.is_empty());
+    assert_eq!((outbox.poll(100), told.try_recv()), (Polled::Payload("4a\x1e1".into()), Ok(7)));
+    let (outbox, _told) = polling();
+    while outbox.push(&packet(&"x".repeat(300))) {}
+    assert_eq!(outbox.poll(100), Polled::Payload("1".into()));
+}
+
+#[test]
+fn what_waits_at_an_upgrade_goes_first() {
+    let Pair { outbox: with_socket, mut client, .. } = pair(1000);
+    let socket = with_socket.state.lock().socket.clone().expect("a socket");
+    let (outbox, _told) = polling();
+    outbox.push(&packet("4a"));
+    assert!(outbox.begin_upgrade() && !outbox.begin_upgrade());
+    assert_eq!(outbox.poll(100), Polled::Payload("4a".into()));
+    assert_eq!(outbox.poll(100), Polled::Payload("6".into()), "released at once");
+    outbox.push(&packet("4b"));
+    assert!(outbox.upgrade(&socket));
+    outbox.push(&packet("4c"));
+    assert_eq!(outbox.poll(100), Polled::Refused);
+    let mut read = [0; 8];
+    client.read_exact(&mut read).expect("two frames");
+    assert_eq!(&read, b"\x81\x024b\x81\x024c");
+}
+
+#[test]
+fn a_client_that_is_gone_is_noticed() {
+    let Pair { outbox, client, .. } = pair(usize::MAX);
+    drop(client);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while outbox.push(&Arc::new(Frames::packet("x"))) {
+        assert!(Instant::now() < deadline, "noticed");
+    }
+}
