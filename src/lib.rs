@@ -52,11 +52,13 @@
 pub mod auth;
 pub mod claude;
 pub mod config;
+pub mod failpoint;
 pub mod logging;
 pub mod net;
 pub mod proto;
 pub mod server;
 pub mod session;
 pub mod shutdown;
+pub mod store;
 pub mod threads;
 pub mod timer;

@@ -18,13 +18,19 @@ use crate::config::{AgentChoice, Config, Mode};
 use crate::net::{Options, Room, Server, SocketIo};
 use crate::proto::http::{Head, HostPolicy, Method, Response};
 use crate::session::api::{Api, Rules};
+use crate::session::error::Code;
+use crate::session::live::Live;
 use crate::session::manager::SessionManager;
 use crate::session::state::{Choices, Context};
+use crate::store::{OpenError, Store};
 use crate::threads::Threads;
 use crate::timer::Timer;
 
 /// From the first signal to the exit, at most.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(12);
+
+/// A session that nobody uses leaves the memory after this time.
+const UNLOAD_AFTER: Duration = Duration::from_secs(10);
 
 /// How long clients get to take leave.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -61,6 +67,7 @@ struct Running {
     supervisor: Supervisor,
     timer: Timer,
     timer_thread: JoinHandle<()>,
+    store: Arc<Store>,
     _data: std::fs::File,
 }
 
@@ -83,6 +90,8 @@ impl Running {
             ErrorKind::WouldBlock => Failure::new(5, format!("another server uses the data directory {data_dir}")),
             _ => Failure::new(2, format!("cannot use the data directory {data_dir}: {error}")),
         })?;
+        let room = Arc::new(Room::default());
+        let store = open_store(config, &room)?;
         let (timer, timer_thread) = Timer::start().map_err(internal)?;
         announce(config, &agent);
         let supervisor = Supervisor::start(supervisor::Options {
@@ -94,8 +103,7 @@ impl Running {
         })
         .map_err(internal)?;
         let auth = Arc::new(AuthGuard::new(token));
-        let room = Arc::new(Room::default());
-        let manager = Arc::new(manager(config, &supervisor, &timer, &room));
+        let manager = Arc::new(manager(config, &supervisor, &timer, &room, &store)?);
         let rules = Rules {
             allow_roots: config.allow_roots.clone(),
             allow_bypass_permissions: config.allow_bypass_permissions,
@@ -114,7 +122,7 @@ impl Running {
         let _ = counter.set(Box::new(server.client_count()) as Box<Counter>);
         log::info!("listening on http://{address}");
         show_link(config, &auth, address);
-        Ok(Running { server, manager, supervisor, timer, timer_thread, _data: data })
+        Ok(Running { server, manager, supervisor, timer, timer_thread, store, _data: data })
     }
 
     /// Stops in the order in which nothing is lost: no new clients, then the sessions, then the clients.
@@ -151,12 +159,42 @@ impl Running {
         }
         self.timer.stop();
         let _ = self.timer_thread.join();
+        self.store.close();
         log::info!("stopped");
         code
     }
 }
 
-fn manager(config: &Config, supervisor: &Supervisor, timer: &Timer, room: &Arc<Room>) -> SessionManager {
+/// Nothing is started with a database that cannot be trusted, and nothing is written to it.
+fn open_store(config: &Config, room: &Arc<Room>) -> Result<Arc<Store>, Failure> {
+    let dir = &config.data_dir;
+    let open = || Store::open(dir, room.clone());
+    let opened = match open() {
+        Err(OpenError::Damaged(what)) if config.recover => {
+            let aside = Store::set_aside(dir).map_err(|error| Failure::new(2, format!("{what}; and {error}")))?;
+            let aside = aside.unwrap_or_default();
+            log::warn!("the database is damaged ({what}); it lies in {} now, and a new one is begun", aside.display());
+            open()
+        }
+        opened => opened,
+    };
+    opened.map(Arc::new).map_err(|error| match error {
+        OpenError::Damaged(what) => Failure::new(
+            3,
+            format!("the database is damaged: {what}. It was left as it is. Restore it from a copy, or start once with --recover: that sets it aside and begins a new one"),
+        ),
+        OpenError::Newer(what) => Failure::new(4, what),
+        OpenError::Unusable(what) => Failure::new(2, format!("cannot use the data directory {}: {what}", dir.display())),
+    })
+}
+
+fn manager(
+    config: &Config,
+    supervisor: &Supervisor,
+    timer: &Timer,
+    room: &Arc<Room>,
+    store: &Arc<Store>,
+) -> Result<SessionManager, Failure> {
     let shared = config.mode == Mode::Shared;
     let context = Context {
         supervisor: supervisor.clone(),
@@ -164,11 +202,14 @@ fn manager(config: &Config, supervisor: &Supervisor, timer: &Timer, room: &Arc<R
         threads: Threads::default(),
         room: room.clone(),
         mode: if shared { "shared" } else { "isolated" },
-        log_id: format!("{:016x}", fastrand::u64(..)),
+        store: store.clone(),
+        live: Live::default(),
+        agent_version: parking_lot::Mutex::default(),
         start_timeout: config.start_timeout,
         interrupt_timeout: config.interrupt_timeout,
         // The shared session's process lives as long as the server.
         idle_timeout: config.idle_timeout.filter(|_| !shared),
+        unload_after: Some(UNLOAD_AFTER).filter(|_| !shared),
     };
     let defaults = Choices {
         cwd: config.cwd.clone(),
@@ -178,6 +219,7 @@ fn manager(config: &Config, supervisor: &Supervisor, timer: &Timer, room: &Arc<R
         title: None,
     };
     SessionManager::new(config.mode, context, defaults, config.max_sessions)
+        .map_err(|error| Failure::new(3, format!("cannot read the stored sessions: {}", error.message)))
 }
 
 fn options(config: &Config, room: Arc<Room>) -> Options {
@@ -319,8 +361,10 @@ fn http(
                 Some((session, seq)) => match authorize(&auth, head, peer) {
                     Err(response) => response,
                     Ok(()) => match manager.get_session(session).and_then(|session| session.event(seq)) {
-                        Some(event) => Response::json(200, &*event),
-                        None => Response::error(404),
+                        Ok(Some(event)) => Response::json(200, &*event),
+                        Ok(None) => Response::error(404),
+                        Err(error) if error.code == Code::InvalidSession => Response::error(404),
+                        Err(_) => Response::error(500),
                     },
                 },
                 None => Response::error(404),

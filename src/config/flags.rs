@@ -94,6 +94,9 @@ pub struct Options {
     /// An unused session is deleted after it; or none [default: none]
     #[arg(long, value_name = "TIME", help_heading = SESSIONS)]
     pub session_ttl: Option<OsString>,
+    /// Set a damaged database aside and begin a new one
+    #[arg(long, help_heading = SESSIONS)]
+    pub recover: bool,
     /// Processes started before the first prompt [default: 2]
     #[arg(long, value_name = "N", help_heading = SESSIONS)]
     pub prestart: Option<OsString>,

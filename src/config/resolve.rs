@@ -109,6 +109,8 @@ pub struct Config {
     pub idle_timeout: Option<Duration>,
     /// A session is deleted so long after its last activity; none: never.
     pub session_ttl: Option<Duration>,
+    /// A damaged database is set aside, and a new one begun.
+    pub recover: bool,
     /// So many sessions that were just opened get their process before the first prompt; 0: none.
     pub prestart: usize,
     /// For so long the state of a lost connection is kept; zero: not at all.
@@ -186,6 +188,7 @@ pub(super) fn resolve(
             Some(IDLE_TIMEOUT_DEFAULT),
             values::duration_or_none,
         )?,
+        recover: o.recover,
         session_ttl: reader.value_or("--session-ttl", &o.session_ttl, None, values::duration_or_none)?,
         prestart: count("--prestart", &o.prestart, PRESTART, PRESTART_DEFAULT)?,
         recovery_window: reader.value_or(

@@ -52,6 +52,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     row("--data-dir", "CSM_DATA_DIR", "dataDir", |o| One(&mut o.data_dir)),
     row("--idle-timeout", "", "idleTimeout", |o| One(&mut o.idle_timeout)),
     row("--session-ttl", "", "sessionTtl", |o| One(&mut o.session_ttl)),
+    row("--recover", "", "", |o| Switch(&mut o.recover)),
     row("--prestart", "", "prestart", |o| One(&mut o.prestart)),
     row("--recovery-window", "", "recoveryWindow", |o| One(&mut o.recovery_window)),
     row("--max-connections", "", "maxConnections", |o| One(&mut o.max_connections)),

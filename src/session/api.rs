@@ -18,16 +18,17 @@ use super::fields::Fields;
 use super::manager::{SessionManager, Wish};
 use super::prompt::{Answer, Decision};
 use super::session::{PAGE_EVENTS_MAX, Session};
-use super::state::Choices;
+use super::state::{Choices, TITLE_CHARS_MAX};
 use crate::auth::{AuthGuard, Verdict};
 use crate::config::{PERMISSION_MODES, is_effort, is_model, is_permission_mode};
 use crate::net::{App, Client, ConnectError, Event, Handshake};
+use crate::store::Cursor;
 
 /// A path given by a client may be this long.
 const PATH_BYTES_MAX: usize = 4096;
 
-/// A title given by a client may be this long.
-const TITLE_CHARS_MAX: usize = 200;
+/// What is searched for may be this long.
+const QUERY_BYTES_MAX: usize = 200;
 
 /// Bytes of sessions in one page of a list.
 const LIST_BYTES_MAX: usize = EVENT_BYTES_MAX - 100_000;
@@ -108,26 +109,34 @@ impl Api {
             "askClaudeCode" => {
                 let id = given!(fields.text("sessionId"));
                 let ask = given!(fields.ask());
-                let found = self.manager.get_session(id);
-                if let Some(session) = &found {
-                    given!(client.watch(session));
-                }
-                let Some(session) = found.filter(|session| session.attach(&client.viewer)) else {
-                    if client.viewer.stream == Stream::Text {
-                        let answer = InvalidSession { session_id: id, error: "Invalid session ID", done: true };
-                        client.viewer.emit("claudeResponse", &answer);
+                let session = match self.manager.get_session(id) {
+                    Ok(session) => {
+                        given!(client.watch(&session));
+                        if session.attach(&client.viewer) { Ok(session) } else { Err(Error::invalid_session()) }
                     }
-                    return refuse(reply, Error::invalid_session());
+                    Err(error) => Err(error),
                 };
-                log::debug!("session {id}: asked {:?}", ask.text);
-                session.ask(ask, reply);
+                match session {
+                    Ok(session) => {
+                        log::debug!("session {id}: asked {:?}", ask.text);
+                        session.ask(ask, reply);
+                    }
+                    Err(error) => {
+                        if error.code == Code::InvalidSession && client.viewer.stream == Stream::Text {
+                            let answer = InvalidSession { session_id: id, error: "Invalid session ID", done: true };
+                            client.viewer.emit("claudeResponse", &answer);
+                        }
+                        return refuse(reply, error);
+                    }
+                }
             }
             "createSession" => {
                 let choices = given!(self.choices(&fields));
-                let session = given!(client.may_watch_more().and_then(|()| self.manager.create_session(choices)));
-                given!(client.watch(&session));
-                session.attach(&client.viewer);
-                reply.ok(&Created { ok: true, session: session.summary() });
+                given!(client.may_watch_more());
+                if let Some(session) = self.manager.create_session(choices, reply) {
+                    session.attach(&client.viewer);
+                    client.watched_now(session);
+                }
             }
             "resumeSession" => {
                 let id = given!(fields.text("sessionId"));
@@ -179,8 +188,24 @@ impl Api {
                 let id = given!(fields.text("sessionId"));
                 self.manager.close_session(id, reply);
             }
-            "setModel" | "setPermissionMode" | "setEffort" | "renameSession" | "forkSession" | "deleteSession"
-            | "listDirectories" | "fileSuggestions" | "getContextUsage" | "rewindFiles" | "stopTask" => {
+            "deleteSession" => {
+                let id = given!(fields.text("sessionId"));
+                self.manager.delete_session(id, reply);
+            }
+            "forkSession" => {
+                let id = given!(fields.text("sessionId"));
+                self.manager.fork_session(id, reply);
+            }
+            "renameSession" => {
+                let session = given!(self.session(&fields));
+                let title = super::state::shortened(given!(fields.text("title")), TITLE_CHARS_MAX);
+                if title.is_empty() {
+                    return refuse(reply, Error::field("title", "is empty"));
+                }
+                session.rename(&title, reply);
+            }
+            "setModel" | "setPermissionMode" | "setEffort" | "listDirectories" | "fileSuggestions"
+            | "getContextUsage" | "rewindFiles" | "stopTask" => {
                 return refuse(reply, Error::new(Code::NotSupported, format!("{name} is not served yet")));
             }
             _ => {
@@ -192,35 +217,37 @@ impl Api {
     }
 
     fn session(&self, fields: &Fields<'_>) -> Result<Arc<Session>, Error> {
-        self.manager.get_session(fields.text("sessionId")?).ok_or_else(Error::invalid_session)
+        self.manager.get_session(fields.text("sessionId")?)
     }
 
     fn list(&self, fields: &Fields<'_>) -> Result<Listed, Error> {
-        let query = fields.optional_text("query")?.map(str::to_lowercase);
+        let query = fields.optional_text("query")?.map(str::trim).filter(|query| !query.is_empty());
+        if query.is_some_and(|query| query.len() > QUERY_BYTES_MAX) {
+            return Err(Error::field("query", "is too long"));
+        }
         let limit = fields.number("limit")?.unwrap_or(LIST_MAX as u64).clamp(1, LIST_MAX as u64);
-        let cursor = fields.optional_text("cursor")?;
-        let mut sessions = self.manager.list_sessions();
-        if let Some(query) = query {
-            let matches = |summary: &Summary| {
-                summary.title.as_ref().is_some_and(|title| title.to_lowercase().contains(&query))
-                    || summary.cwd.to_lowercase().contains(&query)
-            };
-            sessions.retain(matches);
-        }
-        if let Some(cursor) = cursor {
-            // The cursor names the last session of the page before: `LAST_ACTIVITY:ID`.
-            let parsed = cursor.split_once(':').and_then(|(time, id)| Some((time.parse::<u64>().ok()?, id)));
-            let (time, id) = parsed.ok_or_else(|| Error::field("cursor", "is not one that listSessions gave"))?;
-            sessions.retain(|summary| (summary.last_activity, summary.session_id.as_str()) < (time, id));
-        }
-        let mut bytes = 0;
+        // The cursor names the last session of the page before: `LAST_ACTIVITY:ID`.
+        let parse = |cursor: &str| {
+            let (time, id) = cursor.split_once(':')?;
+            let last_activity = time.parse().ok().filter(|time| i64::try_from(*time).is_ok())?;
+            Some(Cursor { last_activity, id: id.to_owned() })
+        };
+        let cursor = match fields.optional_text("cursor")? {
+            None => None,
+            Some(cursor) => {
+                Some(parse(cursor).ok_or_else(|| Error::field("cursor", "is not one that listSessions gave"))?)
+            }
+        };
+        let limit = usize::try_from(limit).unwrap_or(LIST_MAX);
+        let page = self.manager.list_sessions(query, cursor.as_ref(), limit)?;
+        let (mut sessions, mut bytes) = (page.sessions, 0);
         let fits = sessions.iter().take_while(|summary| {
             bytes += json(summary).len();
             bytes <= LIST_BYTES_MAX
         });
-        let limit = usize::try_from(limit).unwrap_or(LIST_MAX).min(fits.count().max(1));
-        let more = sessions.len() > limit;
-        sessions.truncate(limit);
+        let fits = fits.count().max(1);
+        let more = page.more || sessions.len() > fits;
+        sessions.truncate(fits);
         let last = sessions.last().filter(|_| more);
         let cursor = last.map(|summary| format!("{}:{}", summary.last_activity, summary.session_id));
         Ok(Listed { ok: true, sessions, cursor })
@@ -413,12 +440,6 @@ impl Wanted {
         let session_id = fields.optional_text("sessionId")?.map(str::to_owned);
         Ok(Wanted { stream, wish: Wish { session_id, after: fields.after()? } })
     }
-}
-
-#[derive(Serialize)]
-struct Created {
-    ok: bool,
-    session: Summary,
 }
 
 #[derive(Serialize)]

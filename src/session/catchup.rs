@@ -2,14 +2,16 @@
 //!
 //! It has a cursor into the log. A page is taken when its outbox has room, so a long replay never overflows; on reaching
 //! the end it becomes a viewer like the others, under the session's lock, so that nothing is missed or sent twice in
-//! between. A short replay is over before the first page is full, and costs no thread.
+//! between. What is not in memory any more is read from the store, without the lock. A short replay is over before the
+//! first page is full, and costs no thread.
 
 use std::sync::Arc;
 
 use super::error::{Code, Error};
 use super::fanout::{Audience, Batch, Reply, Stream, Viewer};
-use super::session::Session;
-use super::state::State;
+use super::log::{Ending, Item};
+use super::session::{PAGE_EVENTS_MAX, Session};
+use super::state::{State, storage_error};
 
 /// One page of what was missed: well below what an outbox may hold.
 const PAGE_BYTES: usize = 64 * 1024;
@@ -19,6 +21,8 @@ const PAGE_BYTES: usize = 64 * 1024;
 pub(super) enum Progress {
     /// It has all up to this number; there is more.
     Behind(u64),
+    /// What follows is on the disk, up to before this number.
+    Stored { before: u64 },
     /// It sees everything as it happens.
     Live,
     /// It has left.
@@ -26,26 +30,87 @@ pub(super) enum Progress {
 }
 
 impl Session {
-    /// Sends the rest of what a viewer has missed from a thread of its own, since only that may wait for it.
-    pub(super) fn catch_up_from(&self, viewer: Viewer, seq: u64) {
+    /// Sends a viewer what follows `seq`; what it cannot take at once, from a thread of its own, since only that may wait
+    /// for it.
+    pub(super) fn catch_up_from(&self, viewer: &Viewer, mut seq: u64) {
+        while let Progress::Behind(next) = self.send_page(viewer, seq) {
+            seq = next;
+            if viewer.sink.is_behind() {
+                return self.catch_up_later(viewer, seq);
+            }
+        }
+    }
+
+    fn catch_up_later(&self, viewer: &Viewer, seq: u64) {
         let Some(session) = self.itself.upgrade() else { return };
         let waiting = viewer.clone();
         let spawned = self.context.threads.spawn("catch-up".into(), move || session.catch_up(&waiting, seq));
         if let Err(error) = spawned {
             log::error!("session {}: no thread for a client that catches up: {error}", self.id);
             let error = Error::new(Code::SeqGap, "the missed events cannot be sent now: load the history instead");
-            self.with(|state, _| state.go_live(&viewer, Some(&error)));
+            self.with(|state, _| state.go_live(viewer, Some(&error)));
         }
     }
 
     fn catch_up(self: Arc<Self>, viewer: &Viewer, mut seq: u64) {
         loop {
             self.context.room.wait_while(|| viewer.sink.is_behind());
-            match self.with(|state, _| state.send_missed(viewer, seq)) {
+            match self.send_page(viewer, seq) {
                 Progress::Behind(next) => seq = next,
-                Progress::Live | Progress::Gone => return,
+                Progress::Stored { .. } | Progress::Live | Progress::Gone => return,
             }
         }
+    }
+
+    /// Sends a page of what follows `seq`, from memory or from the store.
+    fn send_page(&self, viewer: &Viewer, seq: u64) -> Progress {
+        match self.with(|state, _| state.send_kept(viewer, seq)) {
+            Progress::Stored { before } => match self.stored_page(viewer, seq, before) {
+                Ok((items, endings)) => self.with(|state, _| state.send_missed(viewer, seq, &items, &endings)),
+                Err(error) => {
+                    self.with(|state, _| state.go_live(viewer, Some(&error)));
+                    Progress::Live
+                }
+            },
+            progress => progress,
+        }
+    }
+
+    /// Sends a viewer the responses that followed the events with `after < seq <= last`: pages of the history have none.
+    pub(super) fn send_endings(&self, viewer: &Viewer, after: u64, last: u64) {
+        if viewer.stream != Stream::Text {
+            return;
+        }
+        let (kept, first) = self.with(|state, _| {
+            let first = state.log.first_kept();
+            (state.log.endings(after.max(first - 1), last).cloned().collect::<Vec<_>>(), first)
+        });
+        let stored = if after + 1 < first {
+            self.context.store.responses(self.key, &self.id, after, first - 1)
+        } else {
+            Ok(Vec::new())
+        };
+        let mut batch = Batch::to(std::slice::from_ref(viewer));
+        for data in stored.into_iter().flatten().map(|stored| stored.data).chain(kept.into_iter().map(|kept| kept.data))
+        {
+            batch.event(Audience::All, "claudeResponse", &[&data]);
+        }
+        batch.send(std::slice::from_ref(viewer));
+    }
+
+    fn stored_page(&self, viewer: &Viewer, seq: u64, before: u64) -> Result<(Vec<Item>, Vec<Ending>), Error> {
+        let items = self.stored_items((seq, before), false, (PAGE_EVENTS_MAX, PAGE_BYTES))?;
+        let Some(last) = items.last().map(|item| item.seq) else {
+            return Err(Error::new(Code::StorageDamaged, "some of the missed events are not stored any more"));
+        };
+        let endings = match viewer.stream {
+            Stream::Events => Vec::new(),
+            Stream::Text => {
+                let stored = self.context.store.responses(self.key, &self.id, seq, last).map_err(storage_error)?;
+                stored.into_iter().map(|response| Ending { after: response.end_seq, data: response.data }).collect()
+            }
+        };
+        Ok((items, endings))
     }
 }
 
@@ -55,34 +120,42 @@ impl State {
         self.catching_up.contains(&key) || self.viewers.iter().any(|viewer| viewer.key == key)
     }
 
-    /// Sends a page of what follows `seq`; with the last one the viewer is live.
-    pub(super) fn send_missed(&mut self, viewer: &Viewer, seq: u64) -> Progress {
+    /// Sends a page of what follows `seq`, if it is in memory; with the last one the viewer is live.
+    fn send_kept(&mut self, viewer: &Viewer, seq: u64) -> Progress {
+        let Some(kept) = self.log.after(seq) else { return Progress::Stored { before: self.log.first_kept() } };
+        let mut bytes = 0;
+        let fits = |item: &&Item| {
+            let first = bytes == 0;
+            bytes += item.data.len();
+            first || bytes <= PAGE_BYTES
+        };
+        let items: Vec<Item> = kept.take_while(fits).cloned().collect();
+        let last = items.last().map_or(seq, |item| item.seq);
+        let endings: Vec<Ending> = self.log.endings(seq, last).cloned().collect();
+        self.send_missed(viewer, seq, &items, &endings)
+    }
+
+    fn send_missed(&mut self, viewer: &Viewer, seq: u64, items: &[Item], endings: &[Ending]) -> Progress {
         if !self.catching_up.contains(&viewer.key) {
             return Progress::Gone;
         }
         let mut batch = Batch::to(std::slice::from_ref(viewer));
-        let (mut at, mut bytes) = (seq, 0);
-        if self.log.after(seq).is_err() {
-            let error = Error::new(Code::SeqGap, "events that old are no longer kept: load the history anew");
-            self.go_live(viewer, Some(&error));
-            return Progress::Live;
-        }
-        for item in self.log.after(seq).into_iter().flatten() {
-            if bytes > 0 && bytes + item.data.len() > PAGE_BYTES {
-                break;
-            }
-            bytes += item.data.len();
+        let mut endings = endings.iter().peekable();
+        for item in items {
             let audience = match item.name {
                 "claudeEvent" => Audience::Only(Stream::Events),
                 _ => Audience::All,
             };
             batch.event(audience, item.name, &[&item.data]);
-            at = item.seq;
+            while let Some(ending) = endings.next_if(|ending| ending.after <= item.seq) {
+                batch.event(Audience::Only(Stream::Text), "claudeResponse", &[&ending.data]);
+            }
         }
         if !batch.send(std::slice::from_ref(viewer)) {
             self.catching_up.retain(|key| *key != viewer.key);
             return Progress::Gone;
         }
+        let at = items.last().map_or(seq, |item| item.seq);
         if at < self.log.position().seq {
             return Progress::Behind(at);
         }

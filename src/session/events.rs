@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 /// No event or acknowledgement is larger: what would be goes out as `{seq, truncated, bytes}`.
@@ -40,6 +40,10 @@ pub struct Summary {
     pub turns: u64,
     pub cost_usd: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_words: Option<String>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub deleted: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
 }
 
@@ -53,10 +57,10 @@ pub struct Queued {
 }
 
 /// Why a session is `failed`, for a person to act on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// `agent_failed`, or `internal`.
-    pub code: &'static str,
+    pub code: String,
     /// One sentence.
     pub message: String,
     /// The last that the process said on stderr.
@@ -108,6 +112,7 @@ pub(crate) struct StreamChunk<'a> {
 pub(crate) struct Response<'a> {
     pub session_id: &'a str,
     pub prompt_id: &'a str,
+    pub seq: u64,
     pub status: &'static str,
     pub full_response: &'a str,
     pub done: bool,

@@ -59,7 +59,7 @@ impl Owner for Started {
         self.with(|state, batch| state.on_output(lines, batch, &self.session));
         // An older process's output is of no use.
         while lines.next_line().is_some() {}
-        self.session.wait_for_viewers();
+        self.session.wait_for_room();
     }
 
     fn exited(&self, exit: Exit) {
@@ -153,6 +153,7 @@ impl State {
                     self.models = answer.models.map(ToOwned::to_owned);
                     let version = answer.claude_code_version.and_then(|raw| serde_json::from_str(raw.get()).ok());
                     self.agent_version = version.or(self.agent_version.take());
+                    self.tell_version(session);
                 }
             }
             Err(error) => log::warn!("session {}: initialize was refused: {error}", self.id),
@@ -166,12 +167,22 @@ impl State {
         self.advance(batch, session);
     }
 
+    /// `GET /health` tells the version in use.
+    pub(super) fn tell_version(&self, session: &Session) {
+        if self.agent_version.is_some() {
+            (*session.context.agent_version.lock()).clone_from(&self.agent_version);
+        }
+    }
+
     /// Stops the process: interrupt, end of input, and what follows if that does not help.
     pub(super) fn stop(&mut self, batch: &mut Batch, session: &Session) {
         if let Some(running) = &mut self.running {
             running.interrupted = true;
-            if !running.written {
-                self.finish_prompt(batch, "interrupted", None, None);
+            match (running.written, self.shutting_down) {
+                (true, _) => {}
+                // The store has it: the next server takes it up.
+                (false, true) => self.running = None,
+                (false, false) => self.finish_unwritten(batch),
             }
         }
         match self.phase {
@@ -238,6 +249,8 @@ impl State {
                 self.phase = Phase::Stopped;
                 if quietly {
                     self.notice(batch, "warning", "agent_exited", &format!("{name} has ended by itself ({ended})"));
+                } else if self.running.as_ref().is_some_and(|running| running.written) {
+                    self.notice(batch, "info", "interrupted", "the process was stopped in the middle of the answer");
                 }
                 self.end_turn_at_exit(batch, "interrupted", None);
             }
@@ -253,7 +266,7 @@ impl State {
                 let interrupted = self.running.as_ref().is_some_and(|running| running.interrupted);
                 let status = if interrupted { "interrupted" } else { "failed" };
                 self.end_turn_at_exit(batch, status, Some(text.as_str()).filter(|_| !interrupted));
-                self.failure = Some(Failure { code: "agent_failed", message, stderr });
+                self.failure = Some(Failure { code: "agent_failed".into(), message, stderr });
             }
         }
         self.changed = true;
@@ -278,6 +291,7 @@ impl State {
             self.interrupt_ends(),
             self.retry_at.filter(|_| waits_for_start),
             self.hibernates_at(context),
+            self.unloads_at(context),
         ];
         deadlines.into_iter().flatten().min()
     }
@@ -292,6 +306,12 @@ impl State {
     fn hibernates_at(&self, context: &Context) -> Option<Instant> {
         let idle = self.phase == Phase::Idle && self.viewers.is_empty() && self.is_quiet();
         context.idle_timeout.filter(|_| idle).and_then(|timeout| self.idle_since.checked_add(timeout))
+    }
+
+    /// When it need not be in memory any more.
+    pub(super) fn unloads_at(&self, context: &Context) -> Option<Instant> {
+        let rests = context.unload_after.filter(|_| self.is_at_rest());
+        rests.and_then(|after| self.idle_since.checked_add(after))
     }
 
     pub(super) fn on_deadline(&mut self, now: Instant, batch: &mut Batch, session: &Session) {

@@ -1,20 +1,18 @@
-//! A session's events, numbered, and the deltas since the last of them.
+//! A session's events, numbered: the newest of them, those that are not on the disk yet, and the deltas since the last.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-
-use serde::Serialize;
-use serde_json::value::RawValue;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::events::Position;
 
-/// Stored events of one session that are kept in memory; the oldest go first.
-pub const LOG_BYTES_MAX: usize = 32 << 20;
+/// Events of one session that are kept in memory although they are on the disk; the oldest go first.
+pub const TAIL_BYTES_MAX: usize = 256 << 10;
 
 /// Deltas since the last stored event that are kept for those who join in mid-turn.
 pub const TURN_DELTA_BYTES_MAX: usize = 4 << 20;
 
-/// One stored event.
+/// One event.
 #[derive(Debug, Clone)]
 pub struct Item {
     /// Its number.
@@ -30,27 +28,19 @@ pub struct Item {
 }
 
 impl Item {
-    fn bytes(&self) -> usize {
+    /// What it takes in memory.
+    pub(super) fn bytes(&self) -> usize {
         self.data.len() + self.whole.as_ref().map_or(0, |whole| whole.len())
     }
 }
 
-/// An item as `getHistory` shows it.
-#[derive(Serialize)]
-struct Shown<'a> {
-    seq: u64,
-    time: u64,
-    name: &'a str,
-    data: &'a RawValue,
-}
-
-/// A page of the history, cut by bytes and by count.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Page {
-    /// A JSON array of `{seq, time, name, data}`, ascending.
-    pub events: String,
-    /// Whether there is more in the direction that was asked for.
-    pub more: bool,
+/// The response to a prompt: without a number of its own, it follows the event of this number.
+#[derive(Debug, Clone)]
+pub struct Ending {
+    /// The last event before it.
+    pub after: u64,
+    /// Its data.
+    pub data: Arc<str>,
 }
 
 /// Which part of the history is wanted.
@@ -64,17 +54,18 @@ pub enum Range {
     Before(u64),
 }
 
-/// The numbers asked for are no longer kept.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Gap;
-
 /// The log of one session.
 #[derive(Default)]
 pub struct Log {
+    /// The newest events, without a hole; all before them are on the disk.
     items: VecDeque<Item>,
+    /// The responses that followed them.
+    endings: VecDeque<Ending>,
     bytes: usize,
     seq: u64,
     part: u64,
+    /// The last number that is on the disk; set by the store.
+    stored: Arc<AtomicU64>,
     /// The lines of the deltas since the last item, back to back.
     deltas: Vec<u8>,
     /// Where each of them ends.
@@ -84,19 +75,43 @@ pub struct Log {
 }
 
 impl Log {
+    /// The log of a session that has events up to `seq` on the disk.
+    #[must_use]
+    pub fn stored_up_to(seq: u64) -> Log {
+        Log { seq, stored: Arc::new(AtomicU64::new(seq)), ..Log::default() }
+    }
+
     /// Where the log stands.
     #[must_use]
     pub fn position(&self) -> Position {
         Position { seq: self.seq, part: self.part }
     }
 
-    /// The number that the next stored event gets.
+    /// The number that the next event gets.
     #[must_use]
     pub fn next_seq(&self) -> u64 {
         self.seq + 1
     }
 
-    /// Stores an event under [`Log::next_seq`].
+    /// Where the store notes what is on the disk.
+    #[must_use]
+    pub fn stored(&self) -> &Arc<AtomicU64> {
+        &self.stored
+    }
+
+    /// Whether all of it is on the disk.
+    #[must_use]
+    pub fn is_stored(&self) -> bool {
+        self.stored.load(Ordering::Acquire) == self.seq
+    }
+
+    /// The first event that is in memory; those before it are on the disk.
+    #[must_use]
+    pub fn first_kept(&self) -> u64 {
+        self.items.front().map_or(self.seq + 1, |item| item.seq)
+    }
+
+    /// Adds an event under [`Log::next_seq`].
     pub fn append(&mut self, time: u64, name: &'static str, data: Arc<str>, whole: Option<Arc<str>>) {
         self.seq += 1;
         self.part = 0;
@@ -107,8 +122,25 @@ impl Log {
         let item = Item { seq: self.seq, time, name, data, whole };
         self.bytes += item.bytes();
         self.items.push_back(item);
-        while self.bytes > LOG_BYTES_MAX && self.items.len() > 1 {
+        self.trim();
+    }
+
+    /// Adds the response that follows the last event.
+    pub fn end_prompt(&mut self, data: Arc<str>) {
+        self.bytes += data.len();
+        self.endings.push_back(Ending { after: self.seq, data });
+        self.trim();
+    }
+
+    /// Lets the oldest go that are on the disk.
+    fn trim(&mut self) {
+        let stored = self.stored.load(Ordering::Acquire);
+        while self.bytes > TAIL_BYTES_MAX && self.items.front().is_some_and(|oldest| oldest.seq < stored) {
             self.bytes -= self.items.pop_front().map_or(0, |oldest| oldest.bytes());
+            let first = self.first_kept();
+            while let Some(ending) = self.endings.pop_front_if(|ending| ending.after < first) {
+                self.bytes -= ending.data.len();
+            }
         }
     }
 
@@ -126,7 +158,7 @@ impl Log {
         self.part
     }
 
-    /// The deltas since the last stored event, with their parts; empty if there were too many to keep.
+    /// The deltas since the last event, with their parts; empty if there were too many to keep.
     pub fn deltas(&self) -> impl Iterator<Item = (u64, &str)> {
         let starts = std::iter::once(0).chain(self.delta_ends.iter().copied());
         let lines = starts.zip(&self.delta_ends).map(|(start, end)| {
@@ -135,79 +167,29 @@ impl Log {
         (1..).zip(lines)
     }
 
-    /// The stored event of this number, if it is still kept.
+    /// The event of this number, if it is in memory.
     #[must_use]
     pub fn item(&self, seq: u64) -> Option<&Item> {
-        self.items.get(self.index(seq)?)
+        let index = usize::try_from(seq.checked_sub(self.items.front()?.seq)?).ok()?;
+        self.items.get(index)
     }
 
-    /// All kept events that follow `seq`.
-    ///
-    /// # Errors
-    /// [`Gap`] when some of them are no longer kept, or `seq` was never given.
-    pub fn after(&self, seq: u64) -> Result<impl Iterator<Item = &Item>, Gap> {
-        let first_kept = self.items.front().map_or(self.seq + 1, |item| item.seq);
-        if seq > self.seq || seq + 1 < first_kept {
-            return Err(Gap);
-        }
-        let skip = usize::try_from(seq + 1 - first_kept).map_err(|_| Gap)?;
-        Ok(self.items.iter().skip(skip))
+    /// The events in memory that follow `seq`; none if the first that follows is not in memory.
+    pub fn after(&self, seq: u64) -> Option<impl Iterator<Item = &Item> + DoubleEndedIterator> {
+        let skip = (seq + 1).checked_sub(self.first_kept())?;
+        let skip = usize::try_from(skip).ok()?.min(self.items.len());
+        Some(self.items.range(skip..))
     }
 
-    /// A page of at most `count` events and about `bytes_max` bytes, but always at least one event if there is one.
-    ///
-    /// # Errors
-    /// [`Gap`] as in [`Log::after`].
-    pub fn page(&self, range: Range, count: usize, bytes_max: usize) -> Result<Page, Gap> {
-        let mut budget = bytes_max;
-        let mut fits = |item: &Item| {
-            let bytes = item.data.len() + 80;
-            let fits = bytes <= budget;
-            budget = budget.saturating_sub(bytes);
-            fits
-        };
-        let (shown, more): (Vec<&Item>, bool) = match range {
-            Range::After(seq) => {
-                let mut rest = self.after(seq)?.peekable();
-                let mut shown = Vec::new();
-                while shown.len() < count
-                    && let Some(item) = rest.next_if(|item| fits(item) || shown.is_empty())
-                {
-                    shown.push(item);
-                }
-                (shown, rest.peek().is_some())
-            }
-            // What precedes was there, but is no longer kept.
-            Range::Before(seq) if seq > 1 && self.items.front().is_some_and(|first| first.seq >= seq) => {
-                return Err(Gap);
-            }
-            Range::Newest | Range::Before(_) => {
-                let end = match range {
-                    Range::Before(seq) => self.items.partition_point(|item| item.seq < seq),
-                    _ => self.items.len(),
-                };
-                let mut rest = self.items.range(..end).rev().peekable();
-                let mut shown = Vec::new();
-                while shown.len() < count
-                    && let Some(item) = rest.next_if(|item| fits(item) || shown.is_empty())
-                {
-                    shown.push(item);
-                }
-                shown.reverse();
-                let first_kept = self.items.front().map_or(1, |first| first.seq);
-                (shown, rest.peek().is_some() || first_kept > 1)
-            }
-        };
-        let raw = |item: &Item| RawValue::from_string(item.data.to_string()).expect("what was stored is JSON");
-        let data: Vec<_> = shown.iter().map(|item| raw(item)).collect();
-        let shown: Vec<Shown<'_>> = (shown.iter().zip(&data))
-            .map(|(item, data)| Shown { seq: item.seq, time: item.time, name: item.name, data })
-            .collect();
-        Ok(Page { events: super::events::json(&shown), more })
+    /// All events in memory that precede `seq`, the newest first.
+    pub fn before(&self, seq: u64) -> impl Iterator<Item = &Item> {
+        let end = self.items.partition_point(|item| item.seq < seq);
+        self.items.range(..end).rev()
     }
 
-    fn index(&self, seq: u64) -> Option<usize> {
-        usize::try_from(seq.checked_sub(self.items.front()?.seq)?).ok()
+    /// The responses in memory that followed the events with `after < seq <= last`.
+    pub fn endings(&self, after: u64, last: u64) -> impl Iterator<Item = &Ending> {
+        self.endings.iter().filter(move |ending| (after + 1..=last).contains(&ending.after))
     }
 }
 
@@ -215,62 +197,57 @@ impl Log {
 mod tests {
     use super::*;
 
-    fn log(count: u64) -> Log {
-        let mut log = Log::default();
-        for seq in 1..=count {
-            log.append(seq * 10, "notice", format!("{{\"seq\":{seq}}}").into(), None);
-        }
-        log
+    fn add(log: &mut Log, bytes: usize) {
+        log.append(0, "notice", "x".repeat(bytes).into(), None);
     }
 
-    fn numbers(page: &Page) -> Vec<u64> {
-        let events: Vec<serde_json::Value> = serde_json::from_str(&page.events).expect("JSON");
-        events.iter().map(|event| event["seq"].as_u64().expect("a number")).collect()
+    fn numbers<'a>(items: impl Iterator<Item = &'a Item>) -> Vec<u64> {
+        items.map(|item| item.seq).collect()
     }
 
     #[test]
-    fn pages_go_both_ways() {
-        let log = log(5);
-        let cases = [
-            (Range::Newest, 2, Ok((vec![4, 5], true))),
-            (Range::Newest, 9, Ok((vec![1, 2, 3, 4, 5], false))),
-            (Range::After(0), 2, Ok((vec![1, 2], true))),
-            (Range::After(3), 2, Ok((vec![4, 5], false))),
-            (Range::After(5), 2, Ok((vec![], false))),
-            (Range::After(6), 2, Err(Gap)),
-            (Range::Before(3), 1, Ok((vec![2], true))),
-            (Range::Before(3), 9, Ok((vec![1, 2], false))),
-            (Range::Before(1), 9, Ok((vec![], false))),
-        ];
-        for (range, count, expected) in cases {
-            let page = log.page(range, count, 10_000).map(|page| (numbers(&page), page.more));
-            assert_eq!(page, expected, "{range:?} {count}");
-        }
-        assert_eq!(log.page(Range::After(0), 9, 1).map(|page| numbers(&page)), Ok(vec![1]), "never an empty page");
-    }
-
-    #[test]
-    fn old_events_go_and_are_said_to_be_gone() {
-        let mut log = Log::default();
-        let big: Arc<str> = format!("\"{}\"", "x".repeat(LOG_BYTES_MAX / 2)).into();
+    fn only_what_is_on_the_disk_goes_from_memory() {
+        let mut log = Log::stored_up_to(7);
+        assert_eq!((log.position().seq, log.first_kept(), log.is_stored()), (7, 8, true));
         for _ in 0..4 {
-            log.append(0, "notice", big.clone(), None);
+            add(&mut log, TAIL_BYTES_MAX / 2);
+            log.end_prompt("r".into());
         }
-        assert_eq!(log.position(), Position { seq: 4, part: 0 });
-        assert!(log.item(1).is_none() && log.item(4).is_some() && log.item(5).is_none());
-        assert_eq!(log.after(0).err(), Some(Gap));
-        assert_eq!(log.after(3).map(Iterator::count), Ok(1));
+        assert_eq!((log.first_kept(), log.is_stored()), (8, false), "nothing of it is on the disk");
+        log.stored().store(10, Ordering::Release);
+        add(&mut log, 1);
+        assert_eq!((log.first_kept(), log.endings(0, 99).count()), (10, 2), "the last stored stays");
+        assert_eq!(log.after(8).map(numbers), None);
+        assert_eq!(log.after(9).map(numbers), Some(vec![10, 11, 12]));
+        assert_eq!(log.after(12).map(numbers), Some(vec![]));
+        assert_eq!(numbers(log.before(12)), [11, 10]);
+        assert!(log.item(9).is_none() && log.item(10).is_some() && log.item(13).is_none());
+    }
+
+    #[test]
+    fn responses_follow_their_event() {
+        let mut log = Log::default();
+        add(&mut log, 1);
+        log.end_prompt("a".into());
+        log.end_prompt("b".into());
+        add(&mut log, 1);
+        log.end_prompt("c".into());
+        let of = |after, last| log.endings(after, last).map(|ending| &*ending.data).collect::<Vec<_>>();
+        assert_eq!(of(0, 1), ["a", "b"]);
+        assert_eq!(of(1, 2), ["c"]);
+        assert!(of(2, 2).is_empty());
     }
 
     #[test]
     fn deltas_count_from_the_last_event_and_are_bounded() {
-        let mut log = log(1);
+        let mut log = Log::default();
+        add(&mut log, 1);
         assert_eq!((log.delta("a"), log.delta("b")), (1, 2));
         assert_eq!(log.deltas().collect::<Vec<_>>(), [(1, "a"), (2, "b")]);
         assert_eq!(log.position(), Position { seq: 1, part: 2 });
         log.delta(&"x".repeat(TURN_DELTA_BYTES_MAX));
         assert_eq!((log.deltas().count(), log.delta("c")), (0, 4));
-        log.append(0, "notice", "{}".into(), None);
+        add(&mut log, 1);
         assert_eq!((log.delta("d"), log.deltas().collect::<Vec<_>>()), (1, vec![(1, "d")]));
     }
 }

@@ -2,37 +2,47 @@
 //!
 //! | method | shared | isolated |
 //! |---|---|---|
-//! | [`SessionManager::new`] | creates `global-session`, starts its Claude at once | starts empty |
+//! | [`SessionManager::new`] | opens or creates `global-session`, starts its Claude at once | takes up what an earlier server left open |
 //! | [`SessionManager::register_session`] | attaches to `global-session` | attaches to the wished session, or reserves a new id |
 //! | [`SessionManager::get_session`] | always the global session | that session, or none |
 //! | [`SessionManager::cleanup_session`] | nothing | stops the process, forgets the session |
 //! | [`SessionManager::list_sessions`] | the one | all, newest first |
 //! | [`SessionManager::resume_session`] | the one | attaches to that session; none if unknown |
 //!
-//! The map's lock is held for look-ups only, never while a session's own lock is taken.
+//! A session is in memory ([`super::live`]) or only in the store; callers never ask which either.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::Arc;
-
-use parking_lot::Mutex;
 
 use super::error::{Code, Error};
 use super::events::{ServerShutdown, Summary, now_ms};
 use super::fanout::{Reply, Viewer};
+use super::prompt::WithSession;
 use super::session::{After, Arrival, Session};
-use super::state::{Choices, Context};
+use super::state::{Choices, Context, State, storage_error};
 use crate::config::Mode;
+use crate::store::Cursor;
 
 /// The one session of the mode `shared`.
 pub const GLOBAL_SESSION: &str = "global-session";
 
-/// The live sessions; see the module.
+/// Names are no longer than this.
+const ID_BYTES_MAX: usize = 100;
+
+/// The sessions; see the module.
 pub struct SessionManager {
     kind: Kind,
-    sessions: Mutex<HashMap<Arc<str>, Arc<Session>>>,
     context: Arc<Context>,
     defaults: Choices,
     sessions_max: usize,
+}
+
+/// A page of the list.
+pub struct Listed {
+    /// The most recently active first.
+    pub sessions: Vec<Summary>,
+    /// Whether there are more.
+    pub more: bool,
 }
 
 /// What differs between the modes; only this file looks at it.
@@ -52,18 +62,34 @@ pub struct Wish {
 
 impl SessionManager {
     /// In `shared` mode the global session's process is ordered at once.
-    #[must_use]
-    pub fn new(mode: Mode, context: Context, defaults: Choices, sessions_max: usize) -> SessionManager {
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn new(mode: Mode, context: Context, defaults: Choices, sessions_max: usize) -> Result<SessionManager, Error> {
         let context = Arc::new(context);
-        let (kind, sessions) = match mode {
-            Mode::Shared => {
-                let global = Session::new(GLOBAL_SESSION, defaults.clone(), false, context.clone());
-                global.start_early();
-                (Kind::Shared(global.clone()), HashMap::from([(global.id.clone(), global)]))
-            }
-            Mode::Isolated => (Kind::Isolated, HashMap::new()),
+        let kind = match mode {
+            Mode::Shared => Kind::Shared(global_session(&context, &defaults)?),
+            Mode::Isolated => Kind::Isolated,
         };
-        SessionManager { kind, sessions: Mutex::new(sessions), context, defaults, sessions_max }
+        let manager = SessionManager { kind, context, defaults, sessions_max };
+        manager.take_up()?;
+        Ok(manager)
+    }
+
+    /// Sees to the prompts and questions that were open when the server before stopped.
+    fn take_up(&self) -> Result<(), Error> {
+        match &self.kind {
+            Kind::Shared(global) => {
+                global.take_up()?;
+                global.start_early();
+            }
+            Kind::Isolated => {
+                for id in self.context.store.unfinished().map_err(storage_error)? {
+                    self.get_session(&id)?.take_up()?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Gives a client that connects its session, and tells it: `sessionRegistered`. `welcome` is called in between, once
@@ -73,7 +99,11 @@ impl SessionManager {
     /// [`Code::TooManySessions`] when a new one would be needed and there are as many as there may be.
     pub fn register_session(&self, viewer: Viewer, wish: Wish, welcome: &dyn Fn()) -> Result<Arc<Session>, Error> {
         // One that goes with its last viewer in this moment, as on the reload of a page, is either kept or not found.
-        let found = wish.session_id.as_deref().and_then(|id| self.get_session(id)).filter(|session| session.admit());
+        let found = match wish.session_id.as_deref().map(|id| self.get_session(id)) {
+            Some(Ok(session)) => Some(session).filter(|session| session.admit()),
+            Some(Err(error)) if error.code != Code::InvalidSession => return Err(error),
+            _ => None,
+        };
         let (session, arrival) = match (&self.kind, found) {
             (Kind::Shared(global), _) => {
                 let resumed = wish.session_id.as_deref() == Some(GLOBAL_SESSION);
@@ -91,24 +121,46 @@ impl SessionManager {
         Ok(session)
     }
 
-    /// The live session of that name.
-    #[must_use]
-    pub fn get_session(&self, id: &str) -> Option<Arc<Session>> {
+    /// The session of that name: from memory, or from the store.
+    ///
+    /// # Errors
+    /// [`Code::InvalidSession`] if there is none; when the store cannot be read.
+    pub fn get_session(&self, id: &str) -> Result<Arc<Session>, Error> {
         let session = match &self.kind {
-            Kind::Shared(global) => Some(global.clone()),
-            Kind::Isolated => self.sessions.lock().get(id).cloned(),
-        }?;
-        session.touch();
-        Some(session)
+            Kind::Shared(global) => global.clone(),
+            Kind::Isolated => self.find(id)?,
+        };
+        if session.touch() { Ok(session) } else { Err(Error::invalid_session()) }
+    }
+
+    fn find(&self, id: &str) -> Result<Arc<Session>, Error> {
+        let live = &self.context.live;
+        if id.len() > ID_BYTES_MAX {
+            return Err(Error::invalid_session());
+        }
+        loop {
+            if let Some(session) = live.get(id) {
+                return Ok(session);
+            }
+            let moment = live.moment();
+            let row = self.context.store.session(id).map_err(storage_error)?.ok_or_else(Error::invalid_session)?;
+            let session = Session::load(row, self.context.clone())?;
+            // If one was unloaded in the meantime it may have been this one, with more than what was read.
+            if let Ok(session) = live.admit(&session, moment) {
+                return Ok(session);
+            }
+        }
     }
 
     /// Stops the session's process and forgets the session; the global one lives as long as the server.
     pub fn cleanup_session(&self, id: &str) {
-        if let Kind::Isolated = self.kind {
-            let session = self.sessions.lock().remove(id);
-            if let Some(session) = session {
-                session.shut_down();
+        if let Kind::Isolated = self.kind
+            && let Some(session) = self.context.live.remove(id)
+        {
+            if session.is_reserved() {
+                self.context.live.unreserve();
             }
+            session.shut_down();
         }
     }
 
@@ -120,15 +172,43 @@ impl SessionManager {
         format!("session_{}_{}", now_ms(), random.collect::<String>())
     }
 
-    /// All live sessions, the most recently active first; those that were never used are left out.
-    #[must_use]
-    pub fn list_sessions(&self) -> Vec<Summary> {
-        let sessions: Vec<_> = self.sessions.lock().values().cloned().collect();
-        let mut listed: Vec<Summary> =
-            sessions.iter().filter(|session| !session.is_reserved()).map(|session| session.summary()).collect();
-        // By what a cursor names, and nothing else: a page must begin where the one before ended.
-        listed.sort_by(|a, b| (b.last_activity, &b.session_id).cmp(&(a.last_activity, &a.session_id)));
-        listed
+    /// Sessions, the most recently active first, from below the cursor; with a query, those that have it in their title or
+    /// directory, or all its words in what was said. Those that were never used are left out.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn list_sessions(&self, query: Option<&str>, below: Option<&Cursor>, limit: usize) -> Result<Listed, Error> {
+        let place = |summary: &Summary| (summary.last_activity, summary.session_id.clone());
+        let below_cursor =
+            |summary: &Summary| below.is_none_or(|cursor| place(summary) < (cursor.last_activity, cursor.id.clone()));
+        let live: Vec<_> = match &self.kind {
+            Kind::Shared(global) => vec![global.clone()],
+            Kind::Isolated => self.context.live.all(),
+        };
+        let mut sessions = Vec::new();
+        for session in &live {
+            let Some(summary) = session.listed().filter(|summary| below_cursor(summary)) else { continue };
+            if query.is_none_or(|query| self.matches(session, &summary, query)) {
+                sessions.push(summary);
+            }
+        }
+        if let Kind::Isolated = self.kind {
+            let live: HashSet<&str> = live.iter().map(|session| &*session.id).collect();
+            let rows = self.context.store.list(query, below, limit + 1 + live.len()).map_err(storage_error)?;
+            let stored = rows.into_iter().filter(|row| !live.contains(row.id.as_str()));
+            sessions.extend(stored.map(|row| State::from_row(row.id.as_str().into(), row, 0).summary(&self.context)));
+        }
+        sessions.sort_by_cached_key(|summary| std::cmp::Reverse(place(summary)));
+        let more = sessions.len() > limit;
+        sessions.truncate(limit);
+        Ok(Listed { sessions, more })
+    }
+
+    fn matches(&self, session: &Session, summary: &Summary, query: &str) -> bool {
+        let query_folded = query.to_lowercase();
+        summary.title.as_ref().is_some_and(|title| title.to_lowercase().contains(&query_folded))
+            || summary.cwd.to_lowercase().contains(&query_folded)
+            || self.context.store.has_words(session.key, query).unwrap_or(false)
     }
 
     /// Attaches a connected client to a session; `reply` gets its history.
@@ -140,33 +220,67 @@ impl SessionManager {
         reply: Reply,
     ) -> Option<Arc<Session>> {
         match self.get_session(id) {
-            Some(session) => session.resume(viewer, after, reply).then_some(session),
-            None => {
-                reply.fail(&Error::invalid_session());
+            Ok(session) => session.resume(viewer, after, reply).then_some(session),
+            Err(error) => {
+                reply.fail(&error);
                 None
             }
         }
     }
 
-    /// A new session with choices of its own; in `shared` mode the one that is there.
-    ///
-    /// # Errors
-    /// [`Code::TooManySessions`].
-    pub fn create_session(&self, choices: Choices) -> Result<Arc<Session>, Error> {
+    /// A new session with choices of its own; in `shared` mode the one that is there. The reply comes when it is stored.
+    pub fn create_session(&self, choices: Choices, reply: Reply) -> Option<Arc<Session>> {
+        let answer = |reply: Reply, session: Summary| reply.ok(&WithSession { ok: true, session });
         match &self.kind {
-            Kind::Shared(global) => Ok(global.clone()),
-            Kind::Isolated => self.add(choices, false),
+            Kind::Shared(global) => {
+                answer(reply, global.summary());
+                Some(global.clone())
+            }
+            Kind::Isolated => match self.add(choices, false) {
+                Ok(session) => {
+                    session.store_first(move |outcome| match outcome {
+                        Ok(session) => answer(reply, session),
+                        Err(error) => reply.fail(&error),
+                    });
+                    Some(session)
+                }
+                Err(error) => {
+                    reply.fail(&error);
+                    None
+                }
+            },
+        }
+    }
+
+    /// A new session that goes on from where another is.
+    pub fn fork_session(&self, id: &str, reply: Reply) {
+        match self.alone(id, "forked").and_then(|session| self.has_room().map(|()| session)) {
+            Ok(session) => session.fork(&Self::generate_session_id(), reply),
+            Err(error) => reply.fail(&error),
         }
     }
 
     /// Stops a session's process for good; it stays listed.
     pub fn close_session(&self, id: &str, reply: Reply) {
-        match (&self.kind, self.get_session(id)) {
-            (Kind::Shared(_), _) => {
-                reply.fail(&Error::new(Code::NotInSharedMode, "the shared session cannot be closed"));
-            }
-            (Kind::Isolated, Some(session)) => session.close(reply),
-            (Kind::Isolated, None) => reply.fail(&Error::invalid_session()),
+        match self.alone(id, "closed") {
+            Ok(session) => session.close(reply),
+            Err(error) => reply.fail(&error),
+        }
+    }
+
+    /// Stops a session's process and forgets the session with all that is stored of it.
+    pub fn delete_session(&self, id: &str, reply: Reply) {
+        match self.alone(id, "deleted") {
+            Ok(session) => session.delete(reply),
+            Err(error) => reply.fail(&error),
+        }
+    }
+
+    /// A session with which something may be done that would touch the others' in `shared` mode.
+    fn alone(&self, id: &str, what: &str) -> Result<Arc<Session>, Error> {
+        match &self.kind {
+            Kind::Shared(_) => Err(Error::new(Code::NotInSharedMode, format!("the shared session cannot be {what}"))),
+            Kind::Isolated => self.get_session(id),
         }
     }
 
@@ -179,9 +293,8 @@ impl SessionManager {
 
     /// Tells every viewer of every session that the server stops.
     pub fn announce_shutdown(&self) {
-        let sessions: Vec<_> = self.sessions.lock().values().cloned().collect();
-        let mut told = std::collections::HashSet::new();
-        for session in sessions {
+        let mut told = HashSet::new();
+        for session in self.context.live.all() {
             session.each_viewer(|viewer| {
                 if told.insert(viewer.key) {
                     viewer.emit("serverShutdown", &ServerShutdown { reason: "shutdown" });
@@ -192,16 +305,15 @@ impl SessionManager {
 
     /// Every live session stops its process.
     pub fn shut_down(&self) {
-        let sessions: Vec<_> = self.sessions.lock().values().cloned().collect();
-        for session in sessions {
+        for session in self.context.live.all() {
             session.shut_down();
         }
     }
 
-    /// How many sessions live.
+    /// How many sessions there are: stored, or only reserved.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.sessions.lock().len()
+        self.context.store.sessions() + self.context.live.reserved()
     }
 
     /// What a new session gets where the client does not choose.
@@ -213,27 +325,51 @@ impl SessionManager {
     /// The program's name, and its version where some process has told it.
     #[must_use]
     pub fn agent(&self) -> (String, Option<String>) {
-        let sessions: Vec<_> = self.sessions.lock().values().cloned().collect();
-        let version = sessions.iter().find_map(|session| session.agent_version());
+        let version = self.context.agent_version.lock().clone();
         (self.context.supervisor.agent().name.clone(), version)
     }
 
-    fn add(&self, choices: Choices, reserved: bool) -> Result<Arc<Session>, Error> {
-        let mut sessions = self.sessions.lock();
-        if sessions.len() >= self.sessions_max {
-            let message = format!("there are {} sessions already, as many as --max-sessions allows", self.sessions_max);
-            return Err(Error::new(Code::TooManySessions, message));
+    fn has_room(&self) -> Result<(), Error> {
+        if self.count() < self.sessions_max {
+            return Ok(());
         }
+        let most = self.sessions_max;
+        let message = format!("there are {most} sessions already, as many as --max-sessions allows: delete some");
+        Err(Error::new(Code::TooManySessions, message))
+    }
+
+    fn add(&self, choices: Choices, reserved: bool) -> Result<Arc<Session>, Error> {
+        self.has_room()?;
         loop {
             let id = Self::generate_session_id();
-            if !sessions.contains_key(id.as_str()) {
-                let session = Session::new(&id, choices, reserved, self.context.clone());
-                sessions.insert(session.id.clone(), session.clone());
+            let session = Session::new(&id, choices.clone(), reserved, self.context.clone());
+            if self.context.live.insert(&session) {
+                if reserved {
+                    self.context.live.reserve();
+                }
                 log::info!("session {id}: {}", if reserved { "reserved" } else { "created" });
                 return Ok(session);
             }
         }
     }
+}
+
+/// The session of the mode `shared`, as the server before left it.
+fn global_session(context: &Arc<Context>, defaults: &Choices) -> Result<Arc<Session>, Error> {
+    let global = match context.store.session(GLOBAL_SESSION).map_err(storage_error)? {
+        Some(row) => Session::load(row, context.clone())?,
+        None => {
+            let global = Session::new(GLOBAL_SESSION, defaults.clone(), false, context.clone());
+            global.store_first(|outcome| {
+                if let Err(error) = outcome {
+                    log::error!("the shared session is not stored: {}", error.message);
+                }
+            });
+            global
+        }
+    };
+    context.live.insert(&global);
+    Ok(global)
 }
 
 #[cfg(test)]

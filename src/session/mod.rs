@@ -17,7 +17,9 @@ pub mod error;
 pub mod events;
 pub mod fanout;
 mod fields;
+mod history;
 mod life;
+pub mod live;
 pub mod log;
 pub mod manager;
 pub mod prompt;
@@ -27,4 +29,5 @@ pub mod prompt;
 )]
 pub mod session;
 pub mod state;
+mod stored;
 mod turn;

@@ -1,21 +1,28 @@
 //! What clients ask of a session: prompts, interrupts, answers, the end.
 
 use std::collections::VecDeque;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 use std::time::Instant;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::error::{Code, Error};
-use super::events::{PermissionResolved, PromptAsked, Response, Summary, json, now_ms};
+use super::events::{PermissionResolved, Response, Summary, json, now_ms};
 use super::fanout::{Audience, Batch, Reply, Stream};
 use super::session::Session;
 use super::state::{
-    Interrupt, PROMPT_IDS_MAX, Phase, Prompt, QUEUE_BYTES_MAX, QUEUE_PROMPTS_MAX, RESOLVED_MAX, Resolved, Running,
-    State, shortened, uuid_v4,
+    Accepting, Interrupt, Phase, Prompt, QUEUE_BYTES_MAX, QUEUE_PROMPTS_MAX, RESOLVED_MAX, Resolved, Running, State,
+    WhenStopped, shortened, storage_error, uuid_v4,
 };
 use crate::proto::claude::{self, Permission};
+use crate::store::{Accepted, Change, PromptRow, PromptState, Submission, Trouble, response_head};
+
+/// What lists show of the last answer.
+const LAST_WORDS_CHARS: usize = 120;
+
+/// A title that is made from a prompt.
+const TITLE_CHARS: usize = 80;
 
 /// A prompt as a client sends it.
 #[derive(Debug, Clone)]
@@ -68,20 +75,29 @@ struct Done {
 }
 
 #[derive(Serialize)]
-struct WithSession {
-    ok: bool,
-    session: Summary,
+pub(super) struct WithSession {
+    pub ok: bool,
+    pub session: Summary,
 }
 
 impl Session {
-    /// Accepts a prompt: it runs now, or waits its turn.
+    /// Accepts a prompt: it runs now, or waits its turn. The reply comes when it is on the disk.
     pub fn ask(&self, ask: Ask, reply: Reply) {
-        self.with(|state, batch| match state.accept(ask) {
-            Err(error) => reply.fail(&error),
-            Ok((prompt_id, position)) => {
-                reply.ok(&Asked { ok: true, prompt_id: &prompt_id, position });
-                state.last_activity = now_ms();
-                state.advance(batch, self);
+        self.with(|state, _| {
+            let id = ask.prompt_id.clone();
+            match state.accept(ask, reply) {
+                Wanted::Decided => {}
+                Wanted::Stored(prompt) => {
+                    let Some(session) = self.itself.upgrade() else { return };
+                    // What was there before comes before it, and cannot be refused.
+                    state.submit(&self.context.store);
+                    let changes = state.acceptance(&prompt);
+                    let done = Box::new(move |outcome| {
+                        session.with(|state, batch| state.on_accepted(&id, outcome, batch, &session));
+                    });
+                    self.context.store.submit(Submission { changes, done: vec![done], refusable: true });
+                    state.idle_since = Instant::now();
+                }
             }
         });
     }
@@ -103,7 +119,7 @@ impl Session {
             match &mut state.running {
                 Some(running) if !running.written => {
                     running.interrupted = true;
-                    state.finish_prompt(batch, "interrupted", None, None);
+                    state.finish_unwritten(batch);
                     reply.ok(&state.still_queued());
                     state.advance(batch, self);
                 }
@@ -124,36 +140,39 @@ impl Session {
 
     /// Takes a waiting prompt out of the queue.
     pub fn cancel(&self, prompt_id: &str, reply: Reply) {
-        self.with(|state, batch| {
+        let outcome = self.with(|state, batch| {
             if let Some(at) = state.queue.iter().position(|prompt| prompt.id == prompt_id) {
                 if let Some(prompt) = state.queue.remove(at) {
-                    state.respond_unasked(batch, &prompt);
+                    state.cancel_prompt(batch, &prompt);
                 }
                 state.changed = true;
-                return reply.ok(&Done { ok: true });
+                return Some(Ok(()));
             }
             let running = state.running.as_ref().is_some_and(|running| running.prompt.id == prompt_id);
-            let known = state.prompt_ids.iter().any(|(id, _)| id == prompt_id);
-            reply.fail(&match (running, known) {
-                (true, _) => Error::new(Code::Conflict, "this prompt runs already: interrupt it instead"),
-                (_, true) => Error::new(Code::Conflict, "this prompt is over already"),
-                _ => Error::field("promptId", "is not a prompt of this session"),
-            });
+            running.then(|| Err(Error::new(Code::Conflict, "this prompt runs already: interrupt it instead")))
         });
+        let outcome = outcome.unwrap_or_else(|| match self.context.store.prompt(self.key, prompt_id) {
+            Ok(Some(_)) => Err(Error::new(Code::Conflict, "this prompt is over already")),
+            Ok(None) => Err(Error::field("promptId", "is not a prompt of this session")),
+            Err(trouble) => Err(storage_error(trouble)),
+        });
+        match outcome {
+            Ok(()) => reply.ok(&Done { ok: true }),
+            Err(error) => reply.fail(&error),
+        }
     }
 
-    /// Answers a permission question. The first answer counts.
+    /// Answers a permission question. The first answer counts; Claude gets it once it is on the disk, so that no tool runs
+    /// by an answer that nobody finds afterwards.
     pub fn answer(&self, answer: &Answer, reply: Reply) {
-        self.with(|state, batch| {
+        let reply = self.with(|state, batch| {
             let Some(at) = state.questions.iter().position(|question| question.request_id == answer.request_id) else {
-                let earlier = state.resolved.iter().find(|resolved| resolved.request_id == answer.request_id);
-                let (by, behavior) = match earlier {
-                    Some(earlier) => (Some(earlier.by.clone()), Some(earlier.behavior)),
-                    None => (None, None),
-                };
-                let error = Error::new(Code::StaleRequest, "this question is not open (any more)");
-                return reply.fail(&error.with("by", by).with("behavior", behavior));
+                return Some(reply);
             };
+            if state.process.is_none() || state.phase == Phase::Stopping {
+                reply.fail(&Error::new(Code::AgentFailed, "the process takes no answer any more"));
+                return None;
+            }
             let question = &state.questions[at];
             let (permission, behavior) = match &answer.decision {
                 Decision::Allow { updated_input, updated_permissions } => {
@@ -164,12 +183,32 @@ impl Session {
                 Decision::Deny { message, interrupt } => (Permission::Deny { message, interrupt: *interrupt }, "deny"),
             };
             let line = claude::permission_line(&answer.request_id, &permission);
-            if !state.write(line) {
-                return reply.fail(&Error::new(Code::AgentFailed, "the process takes no answer any more"));
-            }
             state.resolve(batch, at, behavior, &answer.by);
-            reply.ok(&Done { ok: true });
+            let Some(session) = self.itself.upgrade() else { return Some(reply) };
+            let launch = state.launch;
+            state.on_stored.push(Box::new(move |_| {
+                let taken = session.with(|state, _| state.launch == launch && state.write(line));
+                match taken {
+                    true => reply.ok(&Done { ok: true }),
+                    false => reply.fail(&Error::new(Code::AgentFailed, "the process takes no answer any more")),
+                }
+            }));
+            None
         });
+        if let Some(reply) = reply {
+            reply.fail(&self.stale(&answer.request_id));
+        }
+    }
+
+    /// Why an answer comes too late: who was first, and how.
+    fn stale(&self, request_id: &str) -> Error {
+        let earlier = self.with(|state, _| {
+            let earlier = state.resolved.iter().find(|resolved| resolved.request_id == request_id);
+            earlier.map(|earlier| (earlier.behavior.to_owned(), earlier.by.clone()))
+        });
+        let earlier = earlier.or_else(|| self.context.store.resolution(self.key, request_id).ok().flatten());
+        let (behavior, by) = earlier.unzip();
+        Error::new(Code::StaleRequest, "this question is not open (any more)").with("by", by).with("behavior", behavior)
     }
 
     /// Stops the process for good; the session stays listed. The reply comes when nothing of it runs any more.
@@ -179,85 +218,216 @@ impl Session {
             state.ended = true;
             state.changed = true;
             state.clear_queue(batch);
-            state.on_stopped.push(reply);
+            state.on_stopped.push(WhenStopped::Tell(reply));
             state.stop(batch, self);
         });
     }
 
-    /// Stops the process because the server stops: what runs and what waits ends as interrupted.
+    /// Stops the process and forgets the session with all that is stored of it. The reply comes when nothing of either is
+    /// left.
+    pub fn delete(&self, reply: Reply) {
+        log::info!("session {}: deleted by a client", self.id);
+        self.with(|state, batch| {
+            state.ended = true;
+            state.clear_queue(batch);
+            state.on_stopped.push(WhenStopped::Delete(reply));
+            state.stop(batch, self);
+        });
+    }
+
+    /// Gives the session another title.
+    pub fn rename(&self, title: &str, reply: Reply) {
+        let Some(session) = self.itself.upgrade() else { return };
+        self.with(|state, _| {
+            state.choices.title = Some(title.to_owned());
+            state.changed = true;
+            state.pending.push(Change::Text(state.key, 0, title.to_owned()));
+            state.on_stored.push(Box::new(move |_| reply.ok(&WithSession { ok: true, session: session.summary() })));
+        });
+    }
+
+    /// Stops the process because the server stops, or forgets the session: what is with Claude ends as interrupted, what
+    /// waits is taken up by the next server.
     pub fn shut_down(&self) {
         self.with(|state, batch| {
             state.shutting_down = true;
-            state.clear_queue(batch);
             state.stop(batch, self);
         });
     }
 }
 
+/// What becomes of a prompt that a client asks.
+enum Wanted {
+    /// It was answered, or waits with another of its name.
+    Decided,
+    /// It is to be stored.
+    Stored(Prompt),
+}
+
 impl State {
-    fn accept(&mut self, ask: Ask) -> Result<(String, usize), Error> {
+    fn accept(&mut self, ask: Ask, reply: Reply) -> Wanted {
+        let refuse = |reply: Reply, code: Code, message: &str| {
+            reply.fail(&Error::new(code, message));
+            Wanted::Decided
+        };
         if self.shutting_down {
-            return Err(Error::new(Code::ShuttingDown, "the server is shutting down"));
+            return refuse(reply, Code::ShuttingDown, "the server is shutting down");
         }
         if self.ended {
-            return Err(Error::new(Code::SessionEnded, "this session was closed: resume it first"));
+            return refuse(reply, Code::SessionEnded, "this session was closed: resume it first");
         }
-        let fingerprint = fingerprint(&ask.full_text);
-        if let Some((_, text)) = self.prompt_ids.iter().find(|(id, _)| *id == ask.prompt_id) {
-            if *text != fingerprint {
-                return Err(Error::new(Code::Conflict, "this promptId was used for another text"));
+        let same = |prompt: &Prompt| prompt.for_claude() == ask.full_text;
+        const OTHER_TEXT: &str = "this promptId was used for another text";
+        if let Some(accepting) = self.accepting.iter_mut().find(|accepting| accepting.prompt.id == ask.prompt_id) {
+            if !same(&accepting.prompt) {
+                return refuse(reply, Code::Conflict, OTHER_TEXT);
             }
-            let position = self.queue.iter().position(|prompt| prompt.id == ask.prompt_id);
-            return Ok((ask.prompt_id, position.map_or(0, |at| at + usize::from(self.running.is_some()))));
+            accepting.replies.push(reply);
+            return Wanted::Decided;
         }
-        if self.queue.len() >= QUEUE_PROMPTS_MAX {
+        let running = self.running.iter().map(|running| &running.prompt);
+        if let Some((at, prompt)) =
+            running.chain(&self.queue).enumerate().find(|(_, prompt)| prompt.id == ask.prompt_id)
+        {
+            if !same(prompt) {
+                return refuse(reply, Code::Conflict, OTHER_TEXT);
+            }
+            reply.ok(&Asked { ok: true, prompt_id: &ask.prompt_id, position: at });
+            return Wanted::Decided;
+        }
+        if self.queue.len() + self.accepting.len() >= QUEUE_PROMPTS_MAX {
             let message = format!("{QUEUE_PROMPTS_MAX} prompts wait already in this session");
-            return Err(Error::new(Code::RateLimited, message));
+            return refuse(reply, Code::RateLimited, &message);
         }
         let full_text = Some(ask.full_text).filter(|full_text| *full_text != ask.text);
-        let prompt = Prompt { id: ask.prompt_id.clone(), text: ask.text, full_text };
-        if self.queue.iter().map(Prompt::bytes).sum::<usize>() + prompt.bytes() > QUEUE_BYTES_MAX {
-            return Err(Error::new(Code::RateLimited, "the prompts that wait in this session are too large"));
+        self.prompts += 1;
+        let marked = self.runs_at_once();
+        let prompt =
+            Prompt { number: self.prompts, marked, asked: false, id: ask.prompt_id, text: ask.text, full_text };
+        let waiting = self.accepting.iter().map(|accepting| &accepting.prompt).chain(&self.queue);
+        if waiting.map(Prompt::bytes).sum::<usize>() + prompt.bytes() > QUEUE_BYTES_MAX {
+            return refuse(reply, Code::RateLimited, "the prompts that wait in this session are too large");
         }
-        remember(&mut self.prompt_ids, (ask.prompt_id.clone(), fingerprint), PROMPT_IDS_MAX);
-        self.reserved = false;
-        self.changed = true;
+        self.accepting.push(Accepting { prompt: prompt.clone(), replies: vec![reply] });
+        Wanted::Stored(prompt)
+    }
+
+    /// Whether a prompt that is accepted now goes to Claude as soon as it is stored: then one commit is enough.
+    fn runs_at_once(&self) -> bool {
+        self.phase == Phase::Idle
+            && self.running.is_none()
+            && self.queue.is_empty()
+            && self.accepting.is_empty()
+            && self.interrupt.is_none()
+    }
+
+    /// All that is stored with a prompt.
+    fn acceptance(&self, prompt: &Prompt) -> Vec<Change> {
+        let mut row = self.row();
+        row.last_activity = now_ms();
+        let accept = Change::Accept(Box::new(PromptRow {
+            session: self.key,
+            number: prompt.number,
+            id: prompt.id.clone(),
+            state: if prompt.marked { PromptState::Written } else { PromptState::Accepted },
+            time: row.last_activity,
+            text: prompt.text.clone(),
+            content: prompt.full_text.clone(),
+            attachments: None,
+        }));
+        let mut changes = vec![accept, Change::Text(self.key, 2 * prompt.number, prompt.text.clone())];
+        if row.title.is_none() {
+            row.title = title_from(&prompt.text);
+            changes.push(Change::Text(self.key, 0, row.title.clone().unwrap_or_default()));
+        }
+        changes.push(Change::Session(Box::new(row)));
+        changes
+    }
+
+    /// A prompt is on the disk, or could not be stored.
+    fn on_accepted(&mut self, id: &str, outcome: Result<Accepted, Trouble>, batch: &mut Batch, session: &Session) {
+        let Some(at) = self.accepting.iter().position(|accepting| accepting.prompt.id == id) else { return };
+        let Accepting { prompt, replies } = self.accepting.remove(at);
+        let refusal = match outcome {
+            Ok(Accepted::New) => None,
+            Ok(Accepted::Conflict) => Some(Error::new(Code::Conflict, "this promptId was used for another text")),
+            Ok(Accepted::Again) => {
+                return replies.into_iter().for_each(|reply| reply.ok(&Asked { ok: true, prompt_id: id, position: 0 }));
+            }
+            Err(trouble) => Some(storage_error(trouble)),
+        };
+        if let Some(error) = refusal {
+            return replies.into_iter().for_each(|reply| reply.fail(&error));
+        }
+        if std::mem::take(&mut self.reserved) {
+            session.context.live.unreserve();
+        }
         if self.choices.title.is_none() {
-            self.choices.title = Some(shortened(&prompt.text, 80)).filter(|title| !title.is_empty());
+            self.choices.title = title_from(&prompt.text);
         }
+        self.changed = true;
         let position = self.queue.len() + usize::from(self.running.is_some());
+        for reply in replies {
+            reply.ok(&Asked { ok: true, prompt_id: id, position });
+        }
+        if self.deleted {
+            return;
+        }
+        if self.ended {
+            return self.cancel_prompt(batch, &prompt);
+        }
         self.queue.push_back(prompt);
-        Ok((ask.prompt_id, position))
+        self.advance(batch, session);
     }
 
     /// Takes the next prompt from the queue, if none runs and no interrupt is unanswered, and hands it to the process
     /// if that is ready; if there is none, starts it.
     pub(super) fn advance(&mut self, batch: &mut Batch, session: &Session) {
+        if self.shutting_down {
+            return;
+        }
         if self.running.is_none()
             && !matches!(self.phase, Phase::Stopping | Phase::Busy)
             && self.interrupt.is_none()
-            && let Some(prompt) = self.queue.pop_front()
+            && let Some(mut prompt) = self.queue.pop_front()
         {
-            let (id, asked) = (self.id.clone(), prompt.clone());
-            let essentials = format!(r#""promptId":{}"#, json(&prompt.id));
-            self.record(batch, Audience::All, "prompt", &essentials, |seq| {
-                json(&PromptAsked { session_id: &id, seq, prompt_id: &asked.id, text: &asked.text })
-            });
-            self.running = Some(Running { prompt, uuid: uuid_v4(), written: false, begun: false, interrupted: false });
+            self.record_asked(batch, &prompt);
+            prompt.asked = true;
+            let uuid = uuid_v4();
+            self.running =
+                Some(Running { prompt, uuid, marking: false, written: false, begun: false, interrupted: false });
             self.changed = true;
         }
         let Some(running) = self.running.as_mut().filter(|running| !running.written) else { return };
         match self.phase {
-            Phase::Idle => {
+            Phase::Idle if running.prompt.marked => {
                 running.written = true;
                 let line = claude::user_line(&running.uuid, running.prompt.for_claude());
                 self.phase = Phase::Busy;
                 self.changed = true;
                 self.write(line);
             }
+            Phase::Idle => self.mark_written(session),
             Phase::Stopped | Phase::Failed => self.start(session),
             Phase::Starting | Phase::Busy | Phase::Stopping => {}
         }
+    }
+
+    /// The store must know that the running prompt may be with Claude before the first byte is.
+    fn mark_written(&mut self, session: &Session) {
+        let Some(itself) = session.itself.upgrade() else { return };
+        let Some(running) = self.running.as_mut().filter(|running| !running.marking) else { return };
+        running.marking = true;
+        let id = running.prompt.id.clone();
+        self.pending.push(Change::Written(self.key, id.clone()));
+        self.on_stored.push(Box::new(move |_| {
+            itself.with(|state, batch| {
+                if let Some(running) = state.running.as_mut().filter(|running| running.prompt.id == id) {
+                    running.prompt.marked = true;
+                    state.advance(batch, &itself);
+                }
+            });
+        }));
     }
 
     /// Hands a line to the process. One that does not read its input is stopped, which ends what runs. `false`: it was not
@@ -293,6 +463,7 @@ impl State {
         let response = Response {
             session_id: &self.id,
             prompt_id: &running.prompt.id,
+            seq: self.log.position().seq,
             status,
             full_response: &full_response,
             done: true,
@@ -302,15 +473,52 @@ impl State {
             cost_usd: outcome.map(|(_, dollars)| dollars),
             duration_ms: duration.map(|duration| duration as u64),
         };
-        batch.event(Audience::Only(Stream::Text), "claudeResponse", &[&json(&response)]);
+        let data = json(&response);
+        self.respond(batch, &running.prompt, status, data);
+        if !full_response.is_empty() {
+            self.last_words = Some(last_words(&full_response));
+            self.pending.push(Change::Text(self.key, 2 * running.prompt.number + 1, full_response));
+        }
         self.changed = true;
     }
 
+    /// The running prompt ends before Claude got it.
+    pub(super) fn finish_unwritten(&mut self, batch: &mut Batch) {
+        self.notice(batch, "info", "prompt_cancelled", "this prompt was stopped before it began");
+        self.finish_prompt(batch, "interrupted", None, None);
+    }
+
+    /// A prompt that waits is not wanted any more.
+    pub(super) fn cancel_prompt(&mut self, batch: &mut Batch, prompt: &Prompt) {
+        self.notice_of(batch, "info", "prompt_cancelled", "this prompt was taken out of the queue", Some(&prompt.id));
+        self.respond_unasked(batch, prompt);
+    }
+
+    /// Sends a response, and notes that the prompt is over.
+    fn respond(&mut self, batch: &mut Batch, prompt: &Prompt, status: &'static str, data: String) {
+        batch.event(Audience::Only(Stream::Text), "claudeResponse", &[&data]);
+        let response: Arc<str> = data.into();
+        self.log.end_prompt(response.clone());
+        self.pending.push(Change::Ended {
+            session: self.key,
+            id: prompt.id.clone(),
+            state: match status {
+                "done" => PromptState::Done,
+                "failed" => PromptState::Failed,
+                _ => PromptState::Interrupted,
+            },
+            end_seq: self.log.position().seq,
+            response,
+            rest_at: response_head(&self.id).len(),
+        });
+    }
+
     /// The response of a prompt that never ran.
-    fn respond_unasked(&mut self, batch: &mut Batch, prompt: &Prompt) {
+    pub(super) fn respond_unasked(&mut self, batch: &mut Batch, prompt: &Prompt) {
         let response = Response {
             session_id: &self.id,
             prompt_id: &prompt.id,
+            seq: self.log.position().seq,
             status: "interrupted",
             full_response: "",
             done: true,
@@ -320,12 +528,13 @@ impl State {
             cost_usd: None,
             duration_ms: None,
         };
-        batch.event(Audience::Only(Stream::Text), "claudeResponse", &[&json(&response)]);
+        let data = json(&response);
+        self.respond(batch, prompt, "interrupted", data);
     }
 
     pub(super) fn clear_queue(&mut self, batch: &mut Batch) {
         for prompt in std::mem::take(&mut self.queue) {
-            self.respond_unasked(batch, &prompt);
+            self.cancel_prompt(batch, &prompt);
             self.changed = true;
         }
     }
@@ -333,14 +542,19 @@ impl State {
     /// Closes question number `at`: every viewer sees how, and by whom.
     pub(super) fn resolve(&mut self, batch: &mut Batch, at: usize, behavior: &'static str, by: &str) {
         let question = self.questions.remove(at);
-        let id = self.id.clone();
-        self.record(batch, Audience::All, "permissionResolved", "", |seq| {
-            let request_id = &question.request_id;
-            json(&PermissionResolved { session_id: &id, seq, request_id, behavior, by })
-        });
+        self.record_resolved(batch, &question.request_id, behavior, by);
         let resolved = Resolved { request_id: question.request_id, behavior, by: by.to_owned() };
         remember(&mut self.resolved, resolved, RESOLVED_MAX);
         self.changed = true;
+    }
+
+    /// Tells every viewer how a question ended.
+    pub(super) fn record_resolved(&mut self, batch: &mut Batch, request_id: &str, behavior: &'static str, by: &str) {
+        let id = self.id.clone();
+        self.record(batch, Audience::All, "permissionResolved", "", |seq| {
+            json(&PermissionResolved { session_id: &id, seq, request_id, behavior, by })
+        });
+        self.pending.push(Change::Resolved(self.key, request_id.to_owned(), behavior, by.to_owned()));
     }
 
     /// No open question outlives its turn or its process.
@@ -363,12 +577,21 @@ impl State {
     /// Answers those who wait for the process to be gone.
     pub(super) fn end_waiting(&mut self, session: &Session) {
         let waiting = std::mem::take(&mut self.on_stopped);
-        if !waiting.is_empty() {
-            let answer = WithSession { ok: true, session: self.summary(&session.context) };
-            for reply in waiting {
-                reply.ok(&answer);
-            }
+        if waiting.is_empty() {
+            return;
         }
+        self.deleted = waiting.iter().any(|waiting| matches!(waiting, WhenStopped::Delete(_)));
+        let answer = WithSession { ok: true, session: self.summary(&session.context) };
+        if !self.deleted {
+            return waiting.into_iter().for_each(|waiting| waiting.reply().ok(&answer));
+        }
+        self.changed = true;
+        self.pending.push(Change::Delete(self.key));
+        let (context, id) = (session.context.clone(), self.id.clone());
+        self.on_stored.push(Box::new(move |_| {
+            context.live.remove(&id);
+            waiting.into_iter().for_each(|waiting| waiting.reply().ok(&answer));
+        }));
     }
 
     fn still_queued(&self) -> Interrupted {
@@ -376,14 +599,17 @@ impl State {
     }
 }
 
-/// Tells texts apart without keeping them.
-fn fingerprint(text: &str) -> u128 {
-    let half = |salt: u8| {
-        let mut hasher = DefaultHasher::new();
-        (salt, text).hash(&mut hasher);
-        u128::from(hasher.finish())
-    };
-    (half(0) << 64) | half(1)
+fn title_from(text: &str) -> Option<String> {
+    Some(shortened(text, TITLE_CHARS)).filter(|title| !title.is_empty())
+}
+
+/// The end of an answer, on one line.
+fn last_words(text: &str) -> String {
+    let line = shortened(text, usize::MAX);
+    match line.char_indices().rev().nth(LAST_WORDS_CHARS - 1) {
+        Some((at, _)) if at > 0 => format!("…{}", &line[at..]),
+        _ => line,
+    }
 }
 
 /// Keeps the newest `most`.

@@ -8,12 +8,12 @@ use std::time::Instant;
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::catchup::Progress;
-use super::error::{Code, Error};
+use super::error::Error;
 use super::events::{EVENT_BYTES_MAX, Failure, SessionRegistered, StreamMark, Summary, json, now_ms};
 use super::fanout::{Audience, Batch, Reply, Stream, Viewer};
-use super::log::{Page, Range};
+use super::log::Range;
 use super::state::{Choices, Context, Phase, State};
+use crate::store::{Change, Key};
 use crate::timer::Timed;
 
 /// Events in one page of the history.
@@ -26,6 +26,8 @@ const PAGE_BYTES_MAX: usize = EVENT_BYTES_MAX - 100_000;
 pub struct Session {
     /// Its name.
     pub id: Arc<str>,
+    /// Its number in the store.
+    pub(super) key: Key,
     pub(super) context: Arc<Context>,
     pub(super) itself: Weak<Session>,
     state: Mutex<State>,
@@ -54,20 +56,27 @@ pub struct After {
 }
 
 impl Session {
-    /// A session without a process.
+    /// A session without a process, of which nothing is stored yet.
     #[must_use]
     pub fn new(id: &str, choices: Choices, reserved: bool, context: Arc<Context>) -> Arc<Session> {
-        let id: Arc<str> = id.into();
+        let key = context.store.new_key();
+        Session::of(State::new(id.into(), key, choices, reserved), context)
+    }
+
+    /// A session in that state.
+    pub(super) fn of(state: State, context: Arc<Context>) -> Arc<Session> {
         Arc::new_cyclic(|itself| Session {
-            id: id.clone(),
+            id: state.id.clone(),
+            key: state.key,
             context,
             itself: itself.clone(),
-            state: Mutex::new(State::new(id, choices, reserved)),
+            state: Mutex::new(state),
             scheduled: Mutex::new(None),
         })
     }
 
-    /// Runs `work` under the lock, then sends what it put into the batch, and the summary if it has changed.
+    /// Runs `work` under the lock, then sends what it put into the batch, and the summary if it has changed, and hands the
+    /// store what is to be kept.
     pub(super) fn with<R>(&self, work: impl FnOnce(&mut State, &mut Batch) -> R) -> R {
         let mut guard = FailOnPanic { state: self.state.lock() };
         let state = &mut *guard.state;
@@ -76,8 +85,12 @@ impl Session {
         if std::mem::take(&mut state.changed) {
             state.last_activity = now_ms();
             batch.event(Audience::All, "sessionUpdated", &[&json(&state.summary(&self.context))]);
+            if !state.reserved && !state.deleted {
+                state.pending.push(Change::Session(Box::new(state.row())));
+            }
         }
         batch.send(&state.viewers);
+        state.submit(&self.context.store);
         let next = state.next_deadline(&self.context);
         drop(guard);
         self.schedule(next);
@@ -96,13 +109,13 @@ impl Session {
     }
 
     /// Waits, holding nothing, while every viewer is behind: so a lone slow client paces Claude, and one slow client among
-    /// others does not.
-    pub(super) fn wait_for_viewers(&self) {
+    /// others does not. Also while the store is: what cannot be kept is not asked for.
+    pub(super) fn wait_for_room(&self) {
         self.context.room.wait_while(|| {
             let state = self.state.lock();
-            state.phase != Phase::Stopping
-                && !state.viewers.is_empty()
-                && state.viewers.iter().all(|viewer| viewer.sink.is_behind())
+            let viewers_are_behind =
+                !state.viewers.is_empty() && state.viewers.iter().all(|viewer| viewer.sink.is_behind());
+            state.phase != Phase::Stopping && (viewers_are_behind || self.context.store.is_behind())
         });
     }
 
@@ -118,9 +131,19 @@ impl Session {
         self.state.lock().reserved
     }
 
-    /// Notes that somebody was here.
-    pub fn touch(&self) {
-        self.state.lock().last_activity = now_ms();
+    /// What lists show, if it belongs there.
+    #[must_use]
+    pub fn listed(&self) -> Option<Summary> {
+        let state = self.state.lock();
+        (!state.reserved && !state.deleted).then(|| state.summary(&self.context))
+    }
+
+    /// Notes that somebody was here. `false`: it is deleted.
+    #[must_use]
+    pub fn touch(&self) -> bool {
+        let mut state = self.state.lock();
+        state.last_activity = now_ms();
+        !state.deleted
     }
 
     /// Lets a viewer in that is going to [`Session::register`]: until then the session stays for it. `false`: it has just
@@ -137,7 +160,8 @@ impl Session {
     /// Attaches a viewer that was admitted and has just connected: it gets `sessionRegistered`, then what it has missed, or
     /// the questions that are open, and the running answer so far. Everything later comes to it live.
     pub fn register(&self, viewer: &Viewer, arrival: &Arrival) {
-        let progress = self.with(|state, _| {
+        let after = arrival.after.as_ref().map(|after| self.follow(after));
+        let known = self.with(|state, _| {
             state.arriving = state.arriving.saturating_sub(1);
             state.last_activity = now_ms();
             let known = state.knows(viewer.key);
@@ -152,33 +176,26 @@ impl Session {
                 mode: self.context.mode,
                 resumed: arrival.resumed,
                 requested: arrival.requested.as_deref(),
-                log_id: &self.context.log_id,
+                log_id: self.context.store.log_id(),
                 seq: position.seq,
                 part: position.part,
                 session: &session,
             };
             batch.event(Audience::All, "sessionRegistered", &[&json(&registered)]);
-            if arrival.after.is_none() {
+            if after.is_none() {
                 state.replay_questions(&mut batch);
             }
             batch.send(std::slice::from_ref(viewer));
-            match &arrival.after {
-                _ if known => Progress::Live,
-                None => {
-                    state.go_live(viewer, None);
-                    Progress::Live
-                }
-                Some(after) => match state.may_follow(after, &self.context) {
-                    Ok(()) => state.send_missed(viewer, after.seq),
-                    Err(error) => {
-                        state.go_live(viewer, Some(&error));
-                        Progress::Live
-                    }
-                },
+            match &after {
+                _ if known => {}
+                None => state.go_live(viewer, None),
+                Some(Err(error)) => state.go_live(viewer, Some(error)),
+                Some(Ok(_)) => {}
             }
+            known
         });
-        if let Progress::Behind(seq) = progress {
-            self.catch_up_from(viewer.clone(), seq);
+        if let (Some(Ok(seq)), false) = (after, known) {
+            self.catch_up_from(viewer, seq);
         }
         self.context.room.ring();
     }
@@ -187,30 +204,55 @@ impl Session {
     /// so far follows; everything later comes to it live. A closed session is open again.
     /// `false`: refused.
     pub fn resume(&self, viewer: &Viewer, after: Option<&After>, reply: Reply) -> bool {
-        let outcome = self.with(|state, _| {
-            if state.gone {
-                return Err((reply, Error::invalid_session()));
+        let refused = |reply: Reply, error: &Error| {
+            reply.fail(error);
+            false
+        };
+        let after = match after.map(|after| self.follow(after)).transpose() {
+            Ok(after) => after,
+            Err(error) => return refused(reply, &error),
+        };
+        // Not live while the page is read: what happens meanwhile comes behind it.
+        let position = self.with(|state, _| {
+            if state.gone || state.deleted {
+                return None;
             }
-            let page = match state.page_after(after, &self.context) {
-                Ok(page) => page,
-                Err(error) => return Err((reply, error)),
-            };
+            state.viewers.retain(|known| known.key != viewer.key);
+            if !state.catching_up.contains(&viewer.key) {
+                state.catching_up.push(viewer.key);
+            }
+            Some(state.log.position())
+        });
+        let Some(position) = position else { return refused(reply, &Error::invalid_session()) };
+        let range = after.map_or(Range::Before(position.seq + 1), Range::After);
+        let page = match self.page(range, PAGE_EVENTS_MAX, PAGE_BYTES_MAX) {
+            Ok(page) => page,
+            Err(error) => {
+                self.with(|state, _| state.go_live(viewer, None));
+                return refused(reply, &error);
+            }
+        };
+        self.with(|state, _| {
             if state.ended {
                 (state.ended, state.changed) = (false, true);
                 log::info!("session {}: open again", self.id);
             }
-            let known = state.knows(viewer.key);
-            if !known {
-                state.catching_up.push(viewer.key);
-            }
-            reply.ok(&Resumed::new(state, &self.context, &page));
-            if !known {
-                state.go_live(viewer, None);
-            }
-            Ok(())
+            reply.ok(&Resumed {
+                ok: true,
+                session: state.summary(&self.context),
+                log_id: self.context.store.log_id(),
+                seq: position.seq,
+                part: position.part,
+                events: raw(&page.events),
+                more: page.more,
+            });
         });
+        if let Some(after) = after {
+            self.send_endings(viewer, after, position.seq);
+        }
+        self.catch_up_from(viewer, position.seq);
         self.context.room.ring();
-        outcome.map_err(|(reply, error)| reply.fail(&error)).is_ok()
+        true
     }
 
     /// Whether [`Session::resume`] would be refused now.
@@ -218,7 +260,7 @@ impl Session {
     /// # Errors
     /// Why.
     pub fn may_resume(&self, after: Option<&After>) -> Result<(), Error> {
-        self.with(|state, _| state.page_after(after, &self.context).map(drop))
+        after.map_or(Ok(()), |after| self.follow(after).map(drop))
     }
 
     /// Attaches a viewer without more ado, if it is not attached: it has asked something here. `false`: the session has
@@ -240,11 +282,18 @@ impl Session {
             state.viewers.retain(|viewer| viewer.key != key);
             state.catching_up.retain(|other| *other != key);
             state.idle_since = Instant::now();
-            state.gone |= state.viewers.is_empty() && state.arriving == 0 && state.reserved;
+            let nobody = state.viewers.is_empty() && state.catching_up.is_empty() && state.arriving == 0;
+            state.gone |= nobody && state.reserved && state.accepting.is_empty();
             state.gone
         });
         self.context.room.ring();
         gone
+    }
+
+    /// Whether it may be unloaded: nobody is there, nothing is to be done, and all of it is on the disk.
+    pub(super) fn is_at_rest(&self) -> bool {
+        let state = self.state.lock();
+        state.is_at_rest() && state.log.is_stored()
     }
 
     /// Runs `work` for each viewer.
@@ -255,16 +304,13 @@ impl Session {
     /// Details for `getSession`.
     pub fn details(&self, reply: Reply) {
         self.with(|state, _| {
-            let questions: Vec<_> =
-                state.questions.iter().filter_map(|question| state.log.item(question.seq)).collect();
             let mut bytes = 0;
-            let questions: Vec<_> = questions
-                .iter()
-                .take_while(|item| {
-                    bytes += item.data.len();
+            let questions: Vec<_> = (state.questions.iter())
+                .take_while(|question| {
+                    bytes += question.data.len();
                     bytes <= PAGE_BYTES_MAX / 2
                 })
-                .filter_map(|item| serde_json::value::RawValue::from_string(item.data.to_string()).ok())
+                .filter_map(|question| serde_json::value::RawValue::from_string(question.data.to_string()).ok())
                 .collect();
             reply.ok(&Details {
                 ok: true,
@@ -278,24 +324,10 @@ impl Session {
 
     /// A page of the history.
     pub fn history(&self, range: Range, count: usize, reply: Reply) {
-        self.with(|state, _| match state.log.page(range, count.clamp(1, PAGE_EVENTS_MAX), PAGE_BYTES_MAX) {
+        match self.page(range, count.clamp(1, PAGE_EVENTS_MAX), PAGE_BYTES_MAX) {
             Ok(page) => reply.ok(&History { ok: true, events: raw(&page.events), more: page.more }),
-            Err(super::log::Gap) => reply.fail(&gap(range, state)),
-        });
-    }
-
-    /// One stored event, whole.
-    #[must_use]
-    pub fn event(&self, seq: u64) -> Option<Arc<str>> {
-        let state = self.state.lock();
-        let item = state.log.item(seq)?;
-        Some(item.whole.clone().unwrap_or_else(|| item.data.clone()))
-    }
-
-    /// The Claude version that the last process reported.
-    #[must_use]
-    pub fn agent_version(&self) -> Option<String> {
-        self.state.lock().agent_version.clone()
+            Err(error) => reply.fail(&error),
+        }
     }
 }
 
@@ -309,7 +341,14 @@ impl Timed for Session {
             }
             *scheduled = None;
         }
-        self.with(|state, batch| state.on_deadline(now, batch, self));
+        let at_rest = self.with(|state, batch| {
+            state.on_deadline(now, batch, self);
+            state.unloads_at(&self.context).is_some_and(|at| now >= at)
+        });
+        // The timer holds it as well.
+        if at_rest && !self.context.live.unload(self, 1) {
+            self.with(|state, _| state.idle_since = now);
+        }
         None
     }
 }
@@ -337,7 +376,7 @@ impl Drop for FailOnPanic<'_> {
                 }
                 None => {
                     state.failure =
-                        Some(Failure { code: "internal", message: message.to_owned(), stderr: String::new() });
+                        Some(Failure { code: "internal".into(), message: message.to_owned(), stderr: String::new() });
                     state.phase = Phase::Failed;
                 }
             }
@@ -362,40 +401,9 @@ impl State {
     }
 
     fn replay_questions(&self, batch: &mut Batch) {
-        for item in self.questions.iter().filter_map(|question| self.log.item(question.seq)) {
-            batch.event(Audience::All, item.name, &[&item.data]);
+        for question in &self.questions {
+            batch.event(Audience::All, "permissionRequest", &[&question.data]);
         }
-    }
-
-    /// The first page of what `resumeSession` gives.
-    fn page_after(&self, after: Option<&After>, context: &Context) -> Result<Page, Error> {
-        let range = match after {
-            Some(After { log_id: Some(log_id), .. }) if *log_id != context.log_id => return Err(foreign_log()),
-            Some(after) => Range::After(after.seq),
-            None => Range::Newest,
-        };
-        self.log.page(range, PAGE_EVENTS_MAX, PAGE_BYTES_MAX).map_err(|_| gap(range, self))
-    }
-
-    /// Whether what follows `after` can be sent.
-    fn may_follow(&self, after: &After, context: &Context) -> Result<(), Error> {
-        if after.log_id.as_ref().is_some_and(|log_id| *log_id != context.log_id) {
-            return Err(foreign_log());
-        }
-        self.log.after(after.seq).map(drop).map_err(|_| gap(Range::After(after.seq), self))
-    }
-}
-
-fn foreign_log() -> Error {
-    Error::new(Code::SeqGap, "these numbers belong to an earlier run of the server: load the history anew")
-}
-
-fn gap(range: Range, state: &State) -> Error {
-    match range {
-        Range::After(seq) if seq > state.log.position().seq => {
-            Error::field("afterSeq", format!("is above the last number, {}", state.log.position().seq))
-        }
-        _ => Error::new(Code::SeqGap, "events that old are no longer kept: load the history anew"),
     }
 }
 
@@ -413,21 +421,6 @@ struct Resumed<'a> {
     part: u64,
     events: &'a serde_json::value::RawValue,
     more: bool,
-}
-
-impl<'a> Resumed<'a> {
-    fn new(state: &State, context: &'a Context, page: &'a Page) -> Resumed<'a> {
-        let position = state.log.position();
-        Resumed {
-            ok: true,
-            session: state.summary(context),
-            log_id: &context.log_id,
-            seq: position.seq,
-            part: position.part,
-            events: raw(&page.events),
-            more: page.more,
-        }
-    }
 }
 
 #[derive(serde::Serialize)]

@@ -16,16 +16,23 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use serde_json::value::RawValue;
 
+use super::error::Error;
 use super::events::{EVENT_BYTES_MAX, Failure, Notice, Queued, Summary, json, now_ms};
 use super::fanout::{Audience, Batch, Reply, Viewer};
+use super::live::Live;
 use super::log::Log;
 use crate::claude::process::Process;
 use crate::claude::supervisor::Supervisor;
 use crate::net::Room;
+use crate::store::{Change, Done, EventRow, Key, Store, Submission, event_head};
 use crate::threads::Threads;
 use crate::timer::Timer;
+
+/// A title is no longer than this.
+pub const TITLE_CHARS_MAX: usize = 200;
 
 /// Prompts that may wait in one session.
 pub const QUEUE_PROMPTS_MAX: usize = 100;
@@ -39,10 +46,7 @@ pub const QUESTIONS_MAX: usize = 64;
 /// What Claude calls a model, a mode, a tool: longer names are cut.
 pub const NAME_CHARS_MAX: usize = 200;
 
-/// Prompts whose `promptId` is remembered, so that asking again does not ask twice.
-pub const PROMPT_IDS_MAX: usize = 1000;
-
-/// Answered questions that are remembered, so that a late answer is told who was first.
+/// Answered questions that are remembered here, so that a late answer is told who was first; the store knows the others.
 pub const RESOLVED_MAX: usize = 256;
 
 /// The running answer's text that is kept for `fullResponse` and `soFar`, in bytes of JSON; beyond it only the chunks have
@@ -61,14 +65,20 @@ pub struct Context {
     pub room: Arc<Room>,
     /// `shared` or `isolated`, for the summary.
     pub mode: &'static str,
-    /// Names the incarnation of the numbering.
-    pub log_id: String,
+    /// What outlives the server.
+    pub store: Arc<Store>,
+    /// The sessions that are in memory.
+    pub live: Live,
+    /// The version that the last process has told.
+    pub agent_version: Mutex<Option<String>>,
     /// How long a process may take to answer `initialize`.
     pub start_timeout: Duration,
     /// How long Claude may take to answer an interrupt.
     pub interrupt_timeout: Duration,
     /// After this long without viewers and work the process stops.
     pub idle_timeout: Option<Duration>,
+    /// After this long without anybody and anything a session leaves the memory.
+    pub unload_after: Option<Duration>,
 }
 
 /// What a client may choose for a new session.
@@ -105,11 +115,19 @@ pub(super) struct Conversation {
     pub has_turns: bool,
     /// The other way was tried already for this start.
     pub tried_other: bool,
+    /// The conversation that this one begins as a fork of, until its first turn.
+    pub forked_from: Option<String>,
 }
 
 /// A prompt that was accepted.
 #[derive(Debug, Clone)]
 pub(super) struct Prompt {
+    /// Counts the session's prompts from 1.
+    pub number: u64,
+    /// The store has it as written: after a crash it is not run again.
+    pub marked: bool,
+    /// Its event went out.
+    pub asked: bool,
     /// The client's name for it.
     pub id: String,
     /// What the user typed: what viewers see.
@@ -130,11 +148,19 @@ impl Prompt {
     }
 }
 
+/// A prompt that is on its way to the disk. Whoever asked is answered when it is there.
+pub(super) struct Accepting {
+    pub prompt: Prompt,
+    pub replies: Vec<Reply>,
+}
+
 /// The prompt that is with Claude, or is next.
 pub(super) struct Running {
     pub prompt: Prompt,
     /// Its name towards Claude.
     pub uuid: String,
+    /// It is being marked as written in the store.
+    pub marking: bool,
     /// It was handed to the process.
     pub written: bool,
     /// Claude has said that it has begun (2.1.330), or has echoed it.
@@ -163,8 +189,8 @@ pub(super) struct Turn {
 pub(super) struct Question {
     pub request_id: String,
     pub input: Box<RawValue>,
-    /// Its number in the log.
-    pub seq: u64,
+    /// Its `permissionRequest`, for those who come later.
+    pub data: Arc<str>,
 }
 
 /// How a question ended.
@@ -181,15 +207,33 @@ pub(super) struct Interrupt {
     pub replies: Vec<Reply>,
 }
 
+/// What is to be done when no process is left.
+pub(super) enum WhenStopped {
+    Tell(Reply),
+    Delete(Reply),
+}
+
+impl WhenStopped {
+    pub fn reply(self) -> Reply {
+        match self {
+            WhenStopped::Tell(reply) | WhenStopped::Delete(reply) => reply,
+        }
+    }
+}
+
 /// Everything about one session; see the module.
 pub struct State {
     pub(super) id: Arc<str>,
+    /// Its number in the store.
+    pub(super) key: Key,
+    /// `here`, or `terminal`.
+    pub(super) source: &'static str,
     pub(super) created_at: u64,
     pub(super) last_activity: u64,
     pub(super) choices: Choices,
     pub(super) conversation: Conversation,
     pub(super) phase: Phase,
-    /// Nothing was ever asked: it is gone with its last viewer.
+    /// Nothing was ever asked: it is gone with its last viewer, and nothing of it is stored.
     pub(super) reserved: bool,
     /// Closed by a client: prompts are refused until it is resumed.
     pub(super) ended: bool,
@@ -201,13 +245,18 @@ pub struct State {
     pub(super) arriving: usize,
     /// It went with its last viewer: nobody may come to it any more.
     pub(super) gone: bool,
+    pub(super) accepting: Vec<Accepting>,
     pub(super) queue: VecDeque<Prompt>,
     pub(super) running: Option<Running>,
     pub(super) turn: Option<Turn>,
     pub(super) questions: Vec<Question>,
     pub(super) resolved: VecDeque<Resolved>,
-    /// With a fingerprint of their texts.
-    pub(super) prompt_ids: VecDeque<(String, u128)>,
+    /// How many prompts it has had.
+    pub(super) prompts: u64,
+    /// The end of the last answer.
+    pub(super) last_words: Option<String>,
+    /// How much of a terminal's transcript its history has.
+    pub(super) imported_bytes: u64,
     pub(super) process: Option<Arc<Process>>,
     /// Counts the starts: what an older process still says is told apart.
     pub(super) launch: u64,
@@ -217,7 +266,7 @@ pub struct State {
     /// the same.
     pub(super) end_until: Option<Instant>,
     /// `closeSession` and `deleteSession` are answered when the process is gone.
-    pub(super) on_stopped: Vec<Reply>,
+    pub(super) on_stopped: Vec<WhenStopped>,
     pub(super) failure: Option<Failure>,
     /// Crashes since the last turn that ended well.
     pub(super) crashes: u32,
@@ -246,19 +295,27 @@ pub struct State {
     pub(super) bad_lines: u64,
     pub(super) control_requests: u64,
     pub(super) shutting_down: bool,
+    /// It is deleted, or on its way to be.
+    pub(super) deleted: bool,
+    /// What the store is to get, in this order, when the lock is released.
+    pub(super) pending: Vec<Change>,
+    /// What happens when that is on the disk.
+    pub(super) on_stored: Vec<Done>,
     /// The summary has changed since it was last sent.
     pub(super) changed: bool,
 }
 
 impl State {
-    pub(super) fn new(id: Arc<str>, choices: Choices, reserved: bool) -> State {
+    pub(super) fn new(id: Arc<str>, key: Key, choices: Choices, reserved: bool) -> State {
         let now = now_ms();
         State {
             id,
+            key,
+            source: "here",
             created_at: now,
             last_activity: now,
             choices,
-            conversation: Conversation { uuid: uuid_v4(), has_turns: false, tried_other: false },
+            conversation: Conversation { uuid: uuid_v4(), has_turns: false, tried_other: false, forked_from: None },
             phase: Phase::Stopped,
             reserved,
             ended: false,
@@ -267,12 +324,15 @@ impl State {
             catching_up: Vec::new(),
             arriving: 0,
             gone: false,
+            accepting: Vec::new(),
             queue: VecDeque::new(),
             running: None,
             turn: None,
             questions: Vec::new(),
             resolved: VecDeque::new(),
-            prompt_ids: VecDeque::new(),
+            prompts: 0,
+            last_words: None,
+            imported_bytes: 0,
             process: None,
             launch: 0,
             start_until: None,
@@ -299,6 +359,9 @@ impl State {
             bad_lines: 0,
             control_requests: 0,
             shutting_down: false,
+            deleted: false,
+            pending: Vec::new(),
+            on_stored: Vec::new(),
             changed: false,
         }
     }
@@ -325,7 +388,7 @@ impl State {
             session_id: self.id.to_string(),
             title: self.choices.title.clone(),
             state: self.name(),
-            source: "here",
+            source: self.source,
             agent: context.supervisor.agent().name.clone(),
             agent_version: self.agent_version.clone(),
             mode: context.mode,
@@ -341,11 +404,13 @@ impl State {
             open_questions: self.questions.len(),
             turns: self.turns,
             cost_usd: self.cost_usd,
+            last_words: self.last_words.clone(),
+            deleted: self.deleted,
             failure: self.failure.clone(),
         }
     }
 
-    /// Numbers an event, stores it and adds it to the batch.
+    /// Numbers an event, adds it to the log, the batch and what the store is to get. Returns its data as viewers see it.
     ///
     /// `data` makes its JSON from its number. Where that is too large for the wire, viewers get `essentials` (JSON
     /// members, such as `"requestId":"r"`) and the size, and the whole of it stays in the log.
@@ -356,26 +421,50 @@ impl State {
         name: &'static str,
         essentials: &str,
         data: impl FnOnce(u64) -> String,
-    ) {
-        let seq = self.log.next_seq();
-        let whole = data(seq);
-        let (data, whole): (Arc<str>, _) = if whole.len() > EVENT_BYTES_MAX {
-            let (id, comma) = (json(&&*self.id), if essentials.is_empty() { "" } else { "," });
-            let bytes = whole.len();
-            let data =
-                format!(r#"{{"sessionId":{id},"seq":{seq}{comma}{essentials},"truncated":true,"bytes":{bytes}}}"#);
-            (data.into(), Some(whole.into()))
-        } else {
-            (whole.into(), None)
-        };
+    ) -> Arc<str> {
+        let (seq, time) = (self.log.next_seq(), now_ms());
+        let whole: Arc<str> = data(seq).into();
+        let too_large = whole.len() > EVENT_BYTES_MAX;
+        let data = if too_large { short_form(&self.id, seq, essentials, whole.len()).into() } else { whole.clone() };
         batch.event(audience, name, &[&data]);
-        self.log.append(now_ms(), name, data, whole);
+        self.pending.push(Change::Event(EventRow {
+            session: self.key,
+            seq,
+            time,
+            name,
+            data: whole.clone(),
+            rest_at: event_head(&self.id, seq).len(),
+            essentials: Some(essentials).filter(|_| too_large).map(Into::into),
+            stored: self.log.stored().clone(),
+        }));
+        self.log.append(time, name, data.clone(), Some(whole).filter(|_| too_large));
+        data
+    }
+
+    /// Hands what has happened to the store; its order is the order of the calls, under the session's lock.
+    pub(super) fn submit(&mut self, store: &Store) {
+        let changes = std::mem::take(&mut self.pending);
+        let done = std::mem::take(&mut self.on_stored);
+        if !changes.is_empty() || !done.is_empty() {
+            store.submit(Submission { changes, done, refusable: false });
+        }
     }
 
     pub(super) fn notice(&mut self, batch: &mut Batch, level: &'static str, code: &'static str, text: &str) {
-        let id = self.id.clone();
         let prompt_id = self.running.as_ref().map(|running| running.prompt.id.clone());
-        let prompt_id = prompt_id.as_deref();
+        self.notice_of(batch, level, code, text, prompt_id.as_deref());
+    }
+
+    /// A notice about that prompt.
+    pub(super) fn notice_of(
+        &mut self,
+        batch: &mut Batch,
+        level: &'static str,
+        code: &'static str,
+        text: &str,
+        prompt_id: Option<&str>,
+    ) {
+        let id = self.id.clone();
         self.record(batch, Audience::All, "notice", "", |seq| {
             json(&Notice { session_id: &id, seq, level, code, text, prompt_id })
         });
@@ -386,14 +475,45 @@ impl State {
         self.running.is_none()
             && self.turn.is_none()
             && self.queue.is_empty()
+            && self.accepting.is_empty()
             && self.questions.is_empty()
             && self.interrupt.is_none()
             && self.background_tasks == 0
     }
 
+    /// Whether nobody is here and nothing goes on, so that it need not be in memory.
+    pub(super) fn is_at_rest(&self) -> bool {
+        matches!(self.phase, Phase::Stopped | Phase::Failed)
+            && self.viewers.is_empty()
+            && self.catching_up.is_empty()
+            && self.arriving == 0
+            && self.is_quiet()
+            && self.on_stopped.is_empty()
+    }
+
     pub(super) fn next_control_id(&mut self) -> String {
         self.control_requests += 1;
         format!("csm-{}-{}", self.launch, self.control_requests)
+    }
+}
+
+/// What viewers get of an event that is too large for the wire.
+pub(super) fn short_form(id: &str, seq: u64, essentials: &str, bytes: usize) -> String {
+    let comma = if essentials.is_empty() { "" } else { "," };
+    format!(r#"{}{comma}{essentials},"truncated":true,"bytes":{bytes}}}"#, event_head(id, seq))
+}
+
+/// A refusal because the store is in trouble.
+pub(super) fn storage_error(trouble: crate::store::Trouble) -> Error {
+    use super::error::Code;
+    match trouble {
+        crate::store::Trouble::Full => Error::new(
+            Code::StorageFull,
+            "the server's data directory cannot be written: make room there, then ask again",
+        ),
+        crate::store::Trouble::Damaged => {
+            Error::new(Code::StorageDamaged, "what the server has stored of this cannot be read")
+        }
     }
 }
 

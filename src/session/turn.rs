@@ -13,6 +13,7 @@ use super::session::Session;
 use super::state::{NAME_CHARS_MAX, Phase, QUESTIONS_MAX, Question, State, TURN_TEXT_BYTES_MAX, Turn, shortened};
 use crate::proto::claude::{self, CanUseTool, Delta, Kind, Outcome};
 use crate::proto::ndjson::{Line, Splitter};
+use crate::store::Change;
 use serde_json::value::RawValue;
 
 /// What went wrong is told in so many characters.
@@ -95,6 +96,7 @@ impl State {
                 keep(&mut self.model_in_use, &init.model);
                 keep(&mut self.permission_mode_in_use, &init.permission_mode);
                 keep(&mut self.agent_version, &init.version);
+                self.tell_version(session);
                 self.begin_turn(batch);
             }
             Kind::Assistant { message_id, text: Some(text) } => {
@@ -316,11 +318,11 @@ impl State {
             self.write(claude::control_error_line(request_id, "too many questions are open"));
             return;
         }
-        let (id, seq) = (self.id.clone(), self.log.next_seq());
+        let id = self.id.clone();
         let tool_name = shortened(&asked.tool_name, NAME_CHARS_MAX);
         let essentials = format!(r#""requestId":{},"toolName":{}"#, json(&request_id), json(&tool_name));
         let none: &RawValue = serde_json::from_str("[]").expect("an empty array");
-        self.record(batch, Audience::All, "permissionRequest", &essentials, |seq| {
+        let data = self.record(batch, Audience::All, "permissionRequest", &essentials, |seq| {
             json(&PermissionRequest {
                 session_id: &id,
                 seq,
@@ -332,7 +334,8 @@ impl State {
                 request,
             })
         });
-        self.questions.push(Question { request_id: request_id.to_owned(), input: asked.input.to_owned(), seq });
+        self.pending.push(Change::Question(self.key, request_id.to_owned()));
+        self.questions.push(Question { request_id: request_id.to_owned(), input: asked.input.to_owned(), data });
         self.changed = true;
     }
 

@@ -86,6 +86,7 @@ fn defaults() {
         data_dir: "/home/u/.local/state/claude-session-manager".into(),
         idle_timeout: Some(600 * second),
         session_ttl: None,
+        recover: false,
         prestart: 2,
         recovery_window: 120 * second,
         max_connections: 1024,

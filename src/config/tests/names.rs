@@ -85,6 +85,7 @@ fn every_name_leads_to_its_setting() {
     check(args(&["--allow-remote", "--host", "0"]), |c| c.allow_remote.to_string(), "true");
     check(args(&["--no-auth"]), |c| c.auth.to_string(), "false");
     let bypass: &[&str] = &["--allow-bypass-permissions", "--permission-mode", "bypassPermissions"];
+    check(args(&["--recover"]), |c| c.recover.to_string(), "true");
     check(args(bypass), |c| c.allow_bypass_permissions.to_string(), "true");
     let (state, unset) = (("XDG_STATE_HOME", "/state"), ("HOME", "UNSET"));
     let data_dir: fn(&Config) -> String = |c| c.data_dir.display().to_string();

@@ -1,0 +1,81 @@
+//! Where tests let the server die, or its disk fail, at a named point: `CSM_FAILPOINT=NAME:COUNT`.
+//!
+//! At the COUNT-th time that the point is reached, the process is killed as by `kill -9`; `io:NAME:COUNT` fails every
+//! write from the COUNT-th on, until the file that `CSM_FAILPOINT_UNTIL` names exists. Builds with optimisation have none
+//! of this.
+
+#[cfg(debug_assertions)]
+mod switched_on {
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    struct Failpoint {
+        io: bool,
+        name: String,
+        count: u64,
+    }
+
+    static REACHED: AtomicU64 = AtomicU64::new(0);
+
+    fn wanted() -> Option<&'static Failpoint> {
+        static WANTED: OnceLock<Option<Failpoint>> = OnceLock::new();
+        let parse = || {
+            let wanted = std::env::var("CSM_FAILPOINT").ok()?;
+            let (io, rest) = wanted.strip_prefix("io:").map_or((false, wanted.as_str()), |rest| (true, rest));
+            let (name, count) = rest.split_once(':')?;
+            Some(Failpoint { io, name: name.to_owned(), count: count.parse().ok()? })
+        };
+        WANTED.get_or_init(parse).as_ref()
+    }
+
+    fn is_due(name: &str, io: bool) -> bool {
+        let Some(wanted) = wanted().filter(|wanted| wanted.io == io && wanted.name == name) else { return false };
+        let reached = REACHED.fetch_add(1, Ordering::Relaxed) + 1;
+        if io { reached >= wanted.count } else { reached == wanted.count }
+    }
+
+    pub fn reach(name: &str) {
+        if is_due(name, false) {
+            // SAFETY: a plain system call; nothing runs after it, as after a power cut.
+            unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+            loop {
+                std::thread::park();
+            }
+        }
+    }
+
+    pub fn fail_io(name: &str) -> rusqlite::Result<()> {
+        let healed =
+            || std::env::var_os("CSM_FAILPOINT_UNTIL").is_some_and(|file| std::path::Path::new(&file).exists());
+        if is_due(name, true) && !healed() {
+            let code = rusqlite::ffi::SQLITE_IOERR_FSYNC;
+            return Err(rusqlite::Error::SqliteFailure(
+                rusqlite::ffi::Error::new(code),
+                Some("as a test wants".into()),
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Ends the process here if a test wants it to.
+#[inline]
+pub fn reach(name: &str) {
+    #[cfg(debug_assertions)]
+    switched_on::reach(name);
+    #[cfg(not(debug_assertions))]
+    let _ = name;
+}
+
+/// Fails like a disk if a test wants it to.
+///
+/// # Errors
+/// As a failing sync does.
+#[inline]
+pub fn fail_io(name: &str) -> rusqlite::Result<()> {
+    #[cfg(debug_assertions)]
+    switched_on::fail_io(name)?;
+    #[cfg(not(debug_assertions))]
+    let _ = name;
+    Ok(())
+}

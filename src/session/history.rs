@@ -1,0 +1,285 @@
+//! A session's past, in pages: the newest from memory, the rest from the store.
+//!
+//! What is in memory is taken under the session's lock, what is not is read after it is released: all events below the first
+//! that memory has are on the disk and never change.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::error::{Code, Error};
+use super::events::{EVENT_BYTES_MAX, json};
+use super::log::{Item, Log, Range};
+use super::session::{After, Session};
+use super::state::{short_form, storage_error};
+use crate::store::StoredEvent;
+
+/// Beside its data, an event in a page takes about this.
+const SHOWN_BYTES: usize = 80;
+
+/// An item as `getHistory` shows it.
+#[derive(Serialize)]
+struct Shown<'a> {
+    seq: u64,
+    time: u64,
+    name: &'a str,
+    data: &'a RawValue,
+}
+
+/// A page of the history, cut by bytes and by count.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Page {
+    /// A JSON array of `{seq, time, name, data}`, ascending.
+    pub events: String,
+    /// Whether there is more in the direction that was asked for.
+    pub more: bool,
+}
+
+/// How much a page may still take.
+struct Budget {
+    count: usize,
+    bytes: usize,
+    /// The first event is always taken.
+    first: bool,
+}
+
+impl Budget {
+    fn take(&mut self, item: &Item) -> bool {
+        let bytes = item.data.len() + SHOWN_BYTES;
+        let fits = self.count > 0 && (self.first || bytes <= self.bytes);
+        if fits {
+            self.count -= 1;
+            self.bytes = self.bytes.saturating_sub(bytes);
+            self.first = false;
+        } else {
+            self.count = 0;
+        }
+        fits
+    }
+}
+
+/// A page of which the part that is on the disk may be missing yet.
+struct Draft {
+    /// In the order in which they were taken.
+    items: Vec<Item>,
+    budget: Budget,
+    descending: bool,
+    /// Events between these numbers are to be read, if the budget allows it.
+    missing: Option<(u64, u64)>,
+    /// What follows them in memory, where the page goes upwards.
+    behind: Vec<Item>,
+    last: u64,
+}
+
+impl Draft {
+    fn of(log: &Log, range: Range, count: usize, bytes: usize) -> Draft {
+        let mut draft = Draft {
+            items: Vec::new(),
+            budget: Budget { count, bytes, first: true },
+            descending: !matches!(range, Range::After(_)),
+            missing: None,
+            behind: Vec::new(),
+            last: log.position().seq,
+        };
+        let first = log.first_kept();
+        match range {
+            Range::After(seq) => match log.after(seq) {
+                Some(items) => draft.take_all(items.cloned()),
+                None => {
+                    draft.missing = Some((seq, first));
+                    draft.behind = log.after(first - 1).into_iter().flatten().take(count).cloned().collect();
+                }
+            },
+            Range::Newest | Range::Before(_) => {
+                let before = if let Range::Before(seq) = range { seq } else { draft.last + 1 };
+                draft.take_all(log.before(before).cloned());
+                draft.missing = Some((0, before.min(first))).filter(|(_, before)| *before > 1);
+            }
+        }
+        draft
+    }
+
+    fn take_all(&mut self, items: impl Iterator<Item = Item>) {
+        for item in items {
+            if !self.budget.take(&item) {
+                break;
+            }
+            self.items.push(item);
+        }
+    }
+
+    fn finish(mut self) -> Page {
+        let more = match self.items.last() {
+            Some(item) if self.descending => item.seq > 1,
+            Some(item) => item.seq < self.last,
+            None => false,
+        };
+        if self.descending {
+            self.items.reverse();
+        }
+        let raw = |item: &Item| RawValue::from_string(item.data.to_string()).expect("what is in the log is JSON");
+        let data: Vec<_> = self.items.iter().map(raw).collect();
+        let shown: Vec<Shown<'_>> = (self.items.iter().zip(&data))
+            .map(|(item, data)| Shown { seq: item.seq, time: item.time, name: item.name, data })
+            .collect();
+        Page { events: json(&shown), more }
+    }
+}
+
+impl Session {
+    /// A page of at most `count` events and about `bytes` bytes, but always at least one event if there is one.
+    ///
+    /// # Errors
+    /// `bad_request` for a number that was never given; when the store cannot be read.
+    pub(super) fn page(&self, range: Range, count: usize, bytes: usize) -> Result<Page, Error> {
+        let mut draft = self.with(|state, _| match range {
+            Range::After(seq) if seq > state.log.position().seq => Err(above_the_last(state.log.position().seq)),
+            _ => Ok(Draft::of(&state.log, range, count, bytes)),
+        })?;
+        if let Some((after, before)) = draft.missing
+            && draft.budget.count > 0
+        {
+            let limits = (draft.budget.count, draft.budget.bytes);
+            let stored = self.stored_items((after, before), draft.descending, limits)?;
+            let complete = stored.last().is_some_and(|item| item.seq + 1 == before);
+            draft.take_all(stored.into_iter());
+            if complete {
+                let behind = std::mem::take(&mut draft.behind);
+                draft.take_all(behind.into_iter());
+            }
+        }
+        Ok(draft.finish())
+    }
+
+    /// Events on the disk between two numbers, neither included.
+    pub(super) fn stored_items(
+        &self,
+        between: (u64, u64),
+        descending: bool,
+        limits: (usize, usize),
+    ) -> Result<Vec<Item>, Error> {
+        let stored = self.context.store.events(self.key, &self.id, between, descending, limits);
+        Ok(stored.map_err(storage_error)?.into_iter().map(|event| self.item(event)).collect())
+    }
+
+    fn item(&self, event: StoredEvent) -> Item {
+        let (seq, time, name) = (event.seq, event.time, known_name(&event.name));
+        if event.data.len() <= EVENT_BYTES_MAX {
+            return Item { seq, time, name, data: event.data, whole: None };
+        }
+        let essentials = event.essentials.unwrap_or_default();
+        let short = short_form(&self.id, seq, &essentials, event.data.len()).into();
+        Item { seq, time, name, data: short, whole: Some(event.data) }
+    }
+
+    /// One event, whole.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn event(&self, seq: u64) -> Result<Option<Arc<str>>, Error> {
+        let kept = self.with(|state, _| {
+            let item = state.log.item(seq)?;
+            Some(item.whole.clone().unwrap_or_else(|| item.data.clone()))
+        });
+        match kept {
+            Some(event) => Ok(Some(event)),
+            None if seq >> 32 > 0 => Ok(None),
+            None => {
+                let stored = self.context.store.event(self.key, &self.id, seq).map_err(storage_error)?;
+                Ok(stored.map(|event| event.data))
+            }
+        }
+    }
+
+    /// The number after which a client wants to go on.
+    ///
+    /// Numbers of an earlier numbering are good as long as they were stored: a new one is begun where some may not have
+    /// been.
+    ///
+    /// # Errors
+    /// `seq_gap` for a numbering or a number that is not known any more, `bad_request` for one that was never given.
+    pub(super) fn follow(&self, after: &After) -> Result<u64, Error> {
+        let last = self.with(|state, _| state.log.position().seq);
+        let store = &self.context.store;
+        match &after.log_id {
+            Some(log_id) if log_id != store.log_id() => {
+                match store.last_seq_of(self.key, log_id).map_err(storage_error)? {
+                    Some(known) if after.seq <= known => Ok(after.seq),
+                    _ => Err(foreign_log()),
+                }
+            }
+            _ if after.seq > last => Err(above_the_last(last)),
+            _ => Ok(after.seq),
+        }
+    }
+}
+
+fn foreign_log() -> Error {
+    Error::new(Code::SeqGap, "these numbers belong to an earlier run of the server: load the history anew")
+}
+
+fn above_the_last(last: u64) -> Error {
+    Error::field("afterSeq", format!("is above the last number, {last}"))
+}
+
+/// Events have one of these names.
+fn known_name(name: &str) -> &'static str {
+    const NAMES: [&str; 5] = ["claudeEvent", "prompt", "permissionRequest", "permissionResolved", "notice"];
+    NAMES.into_iter().find(|known| *known == name).unwrap_or("claudeEvent")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log(count: u64) -> Log {
+        let mut log = Log::default();
+        for seq in 1..=count {
+            log.append(seq * 10, "notice", format!("{{\"seq\":{seq}}}").into(), None);
+        }
+        log
+    }
+
+    fn numbers(page: &Page) -> Vec<u64> {
+        let events: Vec<serde_json::Value> = serde_json::from_str(&page.events).expect("JSON");
+        events.iter().map(|event| event["seq"].as_u64().expect("a number")).collect()
+    }
+
+    #[test]
+    fn pages_of_memory_go_both_ways() {
+        let log = log(5);
+        let cases = [
+            (Range::Newest, 2, (vec![4, 5], true)),
+            (Range::Newest, 9, (vec![1, 2, 3, 4, 5], false)),
+            (Range::After(0), 2, (vec![1, 2], true)),
+            (Range::After(3), 2, (vec![4, 5], false)),
+            (Range::After(5), 2, (vec![], false)),
+            (Range::Before(3), 1, (vec![2], true)),
+            (Range::Before(3), 9, (vec![1, 2], false)),
+            (Range::Before(1), 9, (vec![], false)),
+        ];
+        for (range, count, expected) in cases {
+            let page = Draft::of(&log, range, count, 10_000).finish();
+            assert_eq!((numbers(&page), page.more), expected, "{range:?} {count}");
+        }
+        assert_eq!(numbers(&Draft::of(&log, Range::After(0), 9, 1).finish()), [1], "never an empty page");
+    }
+
+    #[test]
+    fn what_is_not_in_memory_is_asked_for() {
+        let mut log = Log::stored_up_to(7);
+        log.append(0, "notice", "{}".into(), None);
+        let cases = [
+            (Range::Newest, Some((0, 8)), 1),
+            (Range::Before(5), Some((0, 5)), 0),
+            (Range::Before(1), None, 0),
+            (Range::After(7), None, 1),
+            (Range::After(3), Some((3, 8)), 0),
+        ];
+        for (range, missing, taken) in cases {
+            let draft = Draft::of(&log, range, 9, 10_000);
+            assert_eq!((draft.missing, draft.items.len()), (missing, taken), "{range:?}");
+        }
+    }
+}

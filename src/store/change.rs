@@ -1,0 +1,395 @@
+//! What the sessions ask to be written, and how each becomes rows.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rusqlite::{Row, Transaction, params};
+
+/// A session's number in the database. Its events and prompts are found by it.
+pub type Key = i64;
+
+/// A session's row.
+#[derive(Debug, Clone, PartialEq)]
+#[expect(missing_docs, reason = "the wire contract's `session` says what most of them are")]
+pub struct SessionRow {
+    pub key: Key,
+    pub id: String,
+    /// `here`, or `terminal`: begun by a `claude` in a terminal.
+    pub source: String,
+    /// Claude's own name of the conversation.
+    pub uuid: String,
+    pub has_turns: bool,
+    /// The conversation that this one is to be forked from at its first start.
+    pub forked_from: Option<String>,
+    pub title: Option<String>,
+    pub cwd: PathBuf,
+    pub model: Option<String>,
+    pub permission_mode: Option<String>,
+    pub effort: Option<String>,
+    pub model_in_use: Option<String>,
+    pub permission_mode_in_use: Option<String>,
+    pub agent_version: Option<String>,
+    pub created_at: u64,
+    pub last_activity: u64,
+    pub ended: bool,
+    pub turns: u64,
+    pub cost_usd: f64,
+    /// The end of the last answer, shortened.
+    pub last_words: Option<String>,
+    /// JSON of the failure.
+    pub failure: Option<String>,
+    /// How many prompts it has had.
+    pub prompts: u64,
+    /// How much of a terminal's transcript its history has.
+    pub imported_bytes: u64,
+}
+
+/// The columns of [`SessionRow`], in its order.
+pub(super) const SESSION_COLUMNS: &str = "key, id, source, uuid, has_turns, forked_from, title, cwd, model, permission_mode, \
+    effort, model_in_use, permission_mode_in_use, agent_version, created_at, last_activity, ended, turns, cost_usd, \
+    last_words, failure, prompts, imported_bytes";
+
+impl SessionRow {
+    pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
+        let cwd: Vec<u8> = row.get(7)?;
+        Ok(SessionRow {
+            key: row.get(0)?,
+            id: row.get(1)?,
+            source: row.get(2)?,
+            uuid: row.get(3)?,
+            has_turns: row.get(4)?,
+            forked_from: row.get(5)?,
+            title: row.get(6)?,
+            cwd: PathBuf::from(OsStr::from_bytes(&cwd)),
+            model: row.get(8)?,
+            permission_mode: row.get(9)?,
+            effort: row.get(10)?,
+            model_in_use: row.get(11)?,
+            permission_mode_in_use: row.get(12)?,
+            agent_version: row.get(13)?,
+            created_at: row.get(14)?,
+            last_activity: row.get(15)?,
+            ended: row.get(16)?,
+            turns: row.get(17)?,
+            cost_usd: row.get(18)?,
+            last_words: row.get(19)?,
+            failure: row.get(20)?,
+            prompts: row.get(21)?,
+            imported_bytes: row.get(22)?,
+        })
+    }
+
+    fn bytes(&self) -> usize {
+        let texts = [&self.forked_from, &self.title, &self.model, &self.last_words, &self.failure];
+        size_of::<SessionRow>() + texts.into_iter().flatten().map(String::len).sum::<usize>()
+    }
+}
+
+/// A session's event.
+#[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "the wire contract says what each field is")]
+pub struct EventRow {
+    pub session: Key,
+    pub seq: u64,
+    pub time: u64,
+    pub name: &'static str,
+    /// The whole data on the wire, which begins with [`event_head`].
+    pub data: Arc<str>,
+    /// Where what follows that head begins.
+    pub rest_at: usize,
+    /// JSON members for the short form of an event that is too large for the wire.
+    pub essentials: Option<Box<str>>,
+    /// Is set to `seq` once the event is on the disk.
+    pub stored: Arc<AtomicU64>,
+}
+
+/// How every event's data begins.
+#[must_use]
+pub fn event_head(session_id: &str, seq: u64) -> String {
+    // A session's id is made of characters that need no escape.
+    format!(r#"{{"sessionId":"{session_id}","seq":{seq}"#)
+}
+
+/// How a response's data begins.
+#[must_use]
+pub fn response_head(session_id: &str) -> String {
+    format!(r#"{{"sessionId":"{session_id}""#)
+}
+
+/// How far a prompt is; the numbers are those of the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
+#[expect(missing_docs, reason = "the design's words for the states of a prompt")]
+pub enum PromptState {
+    Accepted = 0,
+    /// It was, or may have been, handed to Claude: it is never run again by itself.
+    Written = 1,
+    Done = 2,
+    Interrupted = 3,
+    Failed = 4,
+}
+
+impl PromptState {
+    pub(super) fn of(number: i64) -> PromptState {
+        match number {
+            0 => PromptState::Accepted,
+            1 => PromptState::Written,
+            2 => PromptState::Done,
+            3 => PromptState::Interrupted,
+            _ => PromptState::Failed,
+        }
+    }
+}
+
+/// A prompt that a client asks to be accepted.
+#[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "the wire contract says what each field is")]
+pub struct PromptRow {
+    pub session: Key,
+    /// Counts the session's prompts from 1.
+    pub number: u64,
+    pub id: String,
+    pub state: PromptState,
+    pub time: u64,
+    pub text: String,
+    /// JSON of what Claude gets, where that is not the text.
+    pub content: Option<String>,
+    /// JSON of what viewers see of its attachments.
+    pub attachments: Option<String>,
+}
+
+/// What became of a prompt that was to be accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accepted {
+    /// It is on the disk.
+    New,
+    /// The same was accepted before.
+    Again,
+    /// Another text was accepted under its name.
+    Conflict,
+}
+
+/// One thing to write.
+pub enum Change {
+    /// The session as it is now; new, or in place of its row.
+    Session(Box<SessionRow>),
+    /// An event.
+    Event(EventRow),
+    /// A prompt. Where it turns out not to be new, nothing is written.
+    Accept(Box<PromptRow>),
+    /// The accepted prompt is about to be handed to Claude.
+    Written(Key, String),
+    /// The prompt's event has this number.
+    Asked(Key, String, u64),
+    /// The prompt is over.
+    Ended {
+        /// Whose prompt.
+        session: Key,
+        /// Its name.
+        id: String,
+        /// How.
+        state: PromptState,
+        /// The number of the last event before its response.
+        end_seq: u64,
+        /// Data of its `claudeResponse`, which begins with [`response_head`].
+        response: Arc<str>,
+        /// Where what follows that head begins.
+        rest_at: usize,
+    },
+    /// A question is open.
+    Question(Key, String),
+    /// A question was answered: how, and by whom.
+    Resolved(Key, String, &'static str, String),
+    /// A text to be found by: whose, and its number there. Takes the place of an older one of that number.
+    Text(Key, u64, String),
+    /// The session and all that belongs to it is to go.
+    Delete(Key),
+    /// A new session gets the events and texts of another, up to this number.
+    Fork {
+        /// The new one, which has its row already.
+        to: Key,
+        /// The old one.
+        from: Key,
+        /// The last event that is copied.
+        seq: u64,
+    },
+}
+
+impl Change {
+    /// About what it takes while it waits.
+    pub(super) fn bytes(&self) -> usize {
+        64 + match self {
+            Change::Session(row) => row.bytes(),
+            Change::Event(event) => event.data.len(),
+            Change::Accept(prompt) => prompt.text.len() + prompt.content.as_ref().map_or(0, String::len),
+            Change::Ended { response, .. } => response.len(),
+            Change::Text(_, _, text) => text.len(),
+            _ => 0,
+        }
+    }
+
+    /// Writes it. `accepted` is what an earlier [`Change::Accept`] of the same submission has found.
+    pub(super) fn apply(&self, to: &Transaction<'_>, log: i64, accepted: &mut Accepted) -> rusqlite::Result<()> {
+        match self {
+            Change::Session(row) => save_session(to, row)?,
+            Change::Event(event) => save_event(to, event, log)?,
+            Change::Accept(prompt) => *accepted = accept(to, prompt)?,
+            Change::Written(session, id) => {
+                let sql = "UPDATE prompts SET state = 1 WHERE session = ?1 AND id = ?2 AND state = 0";
+                to.prepare_cached(sql)?.execute(params![session, id])?;
+            }
+            Change::Asked(session, id, seq) => {
+                let sql = "UPDATE prompts SET seq = ?3 WHERE session = ?1 AND id = ?2";
+                to.prepare_cached(sql)?.execute(params![session, id, seq])?;
+            }
+            Change::Ended { session, id, state, end_seq, response, rest_at } => {
+                let sql = "UPDATE prompts SET state = ?3, end_seq = ?4, response = ?5 WHERE session = ?1 AND id = ?2";
+                let state = *state as i64;
+                to.prepare_cached(sql)?.execute(params![session, id, state, end_seq, &response[*rest_at..]])?;
+            }
+            Change::Question(session, request) => {
+                let sql = "INSERT OR REPLACE INTO questions (session, request_id) VALUES (?1, ?2)";
+                to.prepare_cached(sql)?.execute(params![session, request])?;
+            }
+            Change::Resolved(session, request, behavior, by) => {
+                let sql = "INSERT OR REPLACE INTO questions VALUES (?1, ?2, ?3, ?4)";
+                to.prepare_cached(sql)?.execute(params![session, request, behavior, by])?;
+            }
+            Change::Text(session, number, text) => {
+                let sql = "INSERT OR REPLACE INTO search (rowid, text) VALUES (?1, ?2)";
+                to.prepare_cached(sql)?.execute(params![text_key(*session, *number), text])?;
+            }
+            Change::Delete(session) => delete(to, *session)?,
+            Change::Fork { to: new, from, seq } => copy_conversation(to, *new, *from, *seq, log)?,
+        }
+        Ok(())
+    }
+
+    /// It is on the disk now.
+    pub(super) fn stored(&self) {
+        if let Change::Event(event) = self {
+            event.stored.store(event.seq, Ordering::Release);
+        }
+    }
+}
+
+/// The first key of a session's events and prompts; theirs lie between it and the next session's.
+pub(super) fn first_key(session: Key) -> i64 {
+    session << 32
+}
+
+pub(super) fn numbered_key(session: Key, number: u64) -> i64 {
+    first_key(session) | i64::try_from(number & 0xffff_ffff).expect("32 bits")
+}
+
+pub(super) fn text_key(session: Key, number: u64) -> i64 {
+    session << 24 | i64::try_from(number & 0xff_ffff).expect("24 bits")
+}
+
+fn save_session(to: &Transaction<'_>, row: &SessionRow) -> rusqlite::Result<()> {
+    let sql = format!(
+        "INSERT INTO sessions ({SESSION_COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, \
+         ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23) ON CONFLICT (key) DO UPDATE SET uuid = ?4, has_turns = ?5, \
+         forked_from = ?6, title = ?7, cwd = ?8, model = ?9, permission_mode = ?10, effort = ?11, model_in_use = ?12, \
+         permission_mode_in_use = ?13, agent_version = ?14, last_activity = ?16, ended = ?17, turns = ?18, \
+         cost_usd = ?19, last_words = ?20, failure = ?21, prompts = ?22, imported_bytes = ?23"
+    );
+    to.prepare_cached(&sql)?.execute(params![
+        row.key,
+        row.id,
+        row.source,
+        row.uuid,
+        row.has_turns,
+        row.forked_from,
+        row.title,
+        path_bytes(&row.cwd),
+        row.model,
+        row.permission_mode,
+        row.effort,
+        row.model_in_use,
+        row.permission_mode_in_use,
+        row.agent_version,
+        row.created_at,
+        row.last_activity,
+        row.ended,
+        row.turns,
+        row.cost_usd,
+        row.last_words,
+        row.failure,
+        row.prompts,
+        row.imported_bytes,
+    ])?;
+    let sql = "INSERT OR IGNORE INTO conversations VALUES (?1, ?2)";
+    to.prepare_cached(sql)?.execute(params![row.uuid, row.key])?;
+    Ok(())
+}
+
+fn path_bytes(path: &Path) -> &[u8] {
+    path.as_os_str().as_bytes()
+}
+
+fn save_event(to: &Transaction<'_>, event: &EventRow, log: i64) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO events VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    let key = numbered_key(event.session, event.seq);
+    let rest = &event.data[event.rest_at..];
+    to.prepare_cached(sql)?.execute(params![key, event.time, log, event.name, event.essentials.as_deref(), rest])?;
+    Ok(())
+}
+
+fn accept(to: &Transaction<'_>, prompt: &PromptRow) -> rusqlite::Result<Accepted> {
+    let sql = "SELECT text IS ?3 AND content IS ?4 FROM prompts WHERE session = ?1 AND id = ?2";
+    let mut known = to.prepare_cached(sql)?;
+    let mut rows = known.query(params![prompt.session, prompt.id, prompt.text, prompt.content])?;
+    if let Some(row) = rows.next()? {
+        return Ok(if row.get(0)? { Accepted::Again } else { Accepted::Conflict });
+    }
+    let sql = "INSERT INTO prompts (key, session, id, state, time, text, content, attachments) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    to.prepare_cached(sql)?.execute(params![
+        numbered_key(prompt.session, prompt.number),
+        prompt.session,
+        prompt.id,
+        prompt.state as i64,
+        prompt.time,
+        prompt.text,
+        prompt.content,
+        prompt.attachments,
+    ])?;
+    Ok(Accepted::New)
+}
+
+fn delete(to: &Transaction<'_>, session: Key) -> rusqlite::Result<()> {
+    let (first, after) = (first_key(session), first_key(session + 1));
+    to.execute("DELETE FROM events WHERE key >= ?1 AND key < ?2", [first, after])?;
+    to.execute("DELETE FROM prompts WHERE key >= ?1 AND key < ?2", [first, after])?;
+    to.execute("DELETE FROM questions WHERE session = ?1", [session])?;
+    // What Claude called it stays known: or its transcript would come up again as a terminal's.
+    let (first, after) = (text_key(session, 0), text_key(session + 1, 0));
+    let texts: Vec<i64> = to
+        .prepare("SELECT rowid FROM search WHERE rowid >= ?1 AND rowid < ?2")?
+        .query_map([first, after], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    for text in texts {
+        to.prepare_cached("DELETE FROM search WHERE rowid = ?1")?.execute([text])?;
+    }
+    to.execute("DELETE FROM sessions WHERE key = ?1", [session])?;
+    Ok(())
+}
+
+/// The events, the prompts that are over, and the index of both.
+fn copy_conversation(to: &Transaction<'_>, new: Key, old: Key, seq: u64, log: i64) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO events SELECT key - ?1 + ?2, time, ?5, name, essentials, data FROM events \
+               WHERE key > ?3 AND key <= ?4";
+    to.execute(sql, params![first_key(old), first_key(new), first_key(old), numbered_key(old, seq), log])?;
+    let sql = "INSERT INTO prompts SELECT key - ?1 + ?2, ?4, id, state, time, seq, end_seq, text, content, attachments, \
+               response FROM prompts WHERE session = ?3 AND state >= 2 AND end_seq <= ?5";
+    to.execute(sql, params![first_key(old), first_key(new), old, new, seq])?;
+    let sql = "INSERT INTO search (rowid, text) SELECT ?1 + 2 * (key & 0x7fffff), text FROM prompts WHERE session = ?2";
+    to.execute(sql, [text_key(new, 0), new])?;
+    let sql = "INSERT INTO search (rowid, text) SELECT ?1 + 2 * (key & 0x7fffff) + 1, \
+               json_extract('{' || substr(response, 2), '$.fullResponse') FROM prompts WHERE session = ?2 AND response IS NOT NULL";
+    to.execute(sql, [text_key(new, 0), new])?;
+    Ok(())
+}
