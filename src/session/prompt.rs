@@ -7,6 +7,7 @@ use std::time::Instant;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::attachments::Attached;
 use super::error::{Code, Error};
 use super::events::{PermissionResolved, PromptAsked, Response, Summary, json, now_ms};
 use super::fanout::{Audience, Batch, Reply, Stream};
@@ -24,8 +25,10 @@ pub struct Ask {
     pub prompt_id: String,
     /// What the user typed.
     pub text: String,
-    /// What Claude gets.
-    pub full_text: String,
+    /// What Claude gets, where that is not the text alone: the JSON of a message's `content`, on one line.
+    pub content: Option<String>,
+    /// What viewers see of the files that came with it.
+    pub attachments: Vec<Attached>,
 }
 
 /// A client's answer to a permission question.
@@ -202,10 +205,10 @@ impl State {
         if self.ended {
             return Err(Error::new(Code::SessionEnded, "this session was closed: resume it first"));
         }
-        let fingerprint = fingerprint(&ask.full_text);
+        let fingerprint = fingerprint(ask.content.as_deref().unwrap_or(&ask.text));
         if let Some((_, text)) = self.prompt_ids.iter().find(|(id, _)| *id == ask.prompt_id) {
             if *text != fingerprint {
-                return Err(Error::new(Code::Conflict, "this promptId was used for another text"));
+                return Err(Error::new(Code::Conflict, "this promptId was used for another prompt"));
             }
             let position = self.queue.iter().position(|prompt| prompt.id == ask.prompt_id);
             return Ok((ask.prompt_id, position.map_or(0, |at| at + usize::from(self.running.is_some()))));
@@ -214,8 +217,8 @@ impl State {
             let message = format!("{QUEUE_PROMPTS_MAX} prompts wait already in this session");
             return Err(Error::new(Code::RateLimited, message));
         }
-        let full_text = Some(ask.full_text).filter(|full_text| *full_text != ask.text);
-        let prompt = Prompt { id: ask.prompt_id.clone(), text: ask.text, full_text };
+        let Ask { content, attachments, .. } = ask;
+        let prompt = Prompt { id: ask.prompt_id.clone(), text: ask.text, content, attachments };
         if self.queue.iter().map(Prompt::bytes).sum::<usize>() + prompt.bytes() > QUEUE_BYTES_MAX {
             return Err(Error::new(Code::RateLimited, "the prompts that wait in this session are too large"));
         }
@@ -241,7 +244,8 @@ impl State {
             let (id, asked) = (self.id.clone(), prompt.clone());
             let essentials = format!(r#""promptId":{}"#, json(&prompt.id));
             self.record(batch, Audience::All, "prompt", &essentials, |seq| {
-                json(&PromptAsked { session_id: &id, seq, prompt_id: &asked.id, text: &asked.text })
+                let Prompt { id: prompt_id, text, attachments, .. } = &asked;
+                json(&PromptAsked { session_id: &id, seq, prompt_id, text, attachments })
             });
             self.running = Some(Running { prompt, uuid: uuid_v4(), written: false, begun: false, interrupted: false });
             self.changed = true;
