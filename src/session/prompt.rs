@@ -241,10 +241,10 @@ impl State {
             && self.interrupt.is_none()
             && let Some(prompt) = self.queue.pop_front()
         {
-            let (id, asked) = (self.id.clone(), prompt.clone());
+            let id = self.id.clone();
             let essentials = format!(r#""promptId":{}"#, json(&prompt.id));
             self.record(batch, Audience::All, "prompt", &essentials, |seq| {
-                let Prompt { id: prompt_id, text, attachments, .. } = &asked;
+                let Prompt { id: prompt_id, text, attachments, .. } = &prompt;
                 json(&PromptAsked { session_id: &id, seq, prompt_id, text, attachments })
             });
             self.running = Some(Running { prompt, uuid: uuid_v4(), written: false, begun: false, interrupted: false });
