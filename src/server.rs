@@ -107,6 +107,7 @@ impl Running {
         let rules = Rules {
             allow_roots: config.allow_roots.clone(),
             allow_bypass_permissions: config.allow_bypass_permissions,
+            data_dir: config.data_dir.clone(),
         };
         let api = Arc::new(Api::new(manager.clone(), auth.clone(), rules));
         let counter = Arc::new(std::sync::OnceLock::new());

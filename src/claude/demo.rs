@@ -108,6 +108,14 @@ struct Demo {
     turns: u64,
 }
 
+/// The text of a prompt; images are all the same to the demo agent.
+fn text_of(content: &Value) -> String {
+    match content {
+        Value::Array(blocks) => blocks.iter().filter_map(|block| block["text"].as_str()).collect(),
+        text => text.as_str().unwrap_or_default().to_owned(),
+    }
+}
+
 /// How a turn ended.
 enum End {
     Done,
@@ -119,9 +127,8 @@ enum End {
 impl Demo {
     fn run(&mut self) -> ExitCode {
         while let Ok(request) = self.requests.recv() {
-            let prompt = request["message"]["content"].as_str();
-            let alive = match (request["type"].as_str(), prompt) {
-                (Some("user"), Some(prompt)) => self.turn(&request, prompt),
+            let alive = match request["type"].as_str() {
+                Some("user") => self.turn(&request, &text_of(&request["message"]["content"])),
                 _ => self.control(&request).is_some(),
             };
             if !alive {
@@ -165,7 +172,7 @@ impl Demo {
             json!({"type": "system", "subtype": "init", "cwd": conversation.cwd, "tools": ["Demo"],
                    "model": conversation.model, "permissionMode": conversation.permission_mode,
                    "slash_commands": ["ask"], "claude_code_version": env!("CARGO_PKG_VERSION")}),
-            json!({"type": "user", "message": {"role": "user", "content": prompt}, "parent_tool_use_id": null,
+            json!({"type": "user", "message": request["message"], "parent_tool_use_id": null,
                    "uuid": uuid, "isReplay": true}),
         ];
         let opened = opening.into_iter().all(|line| self.print(line));
@@ -296,6 +303,14 @@ mod tests {
     fn open(args: &[&str]) -> Result<usize, String> {
         let args: Vec<OsString> = args.iter().map(OsString::from).collect();
         Conversation::open(&args).map(|conversation| conversation.asked)
+    }
+
+    #[test]
+    fn a_prompt_s_text_is_found_in_every_form() {
+        let blocks = json!([{"type": "image", "source": {}}, {"type": "text", "text": "a\nb"}]);
+        for (content, text) in [(json!("a\nb"), "a\nb"), (blocks, "a\nb"), (json!([]), ""), (Value::Null, "")] {
+            assert_eq!(text_of(&content), text, "{content}");
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::error::{Code, Error};
 use super::events::{EVENT_BYTES_MAX, InvalidSession, Summary, json};
 use super::fanout::{Reply, Stream, Viewer};
 use super::fields::Fields;
+use super::files::Files;
 use super::manager::{SessionManager, Wish};
 use super::prompt::{Answer, Decision};
 use super::session::{PAGE_EVENTS_MAX, Session};
@@ -48,6 +49,8 @@ pub struct Rules {
     pub allow_roots: Vec<PathBuf>,
     /// Whether a client may switch off the permission questions.
     pub allow_bypass_permissions: bool,
+    /// Under it the files lie that come with prompts.
+    pub data_dir: PathBuf,
 }
 
 /// The events of the contract, on top of a manager.
@@ -94,7 +97,7 @@ impl Api {
         Api { manager, auth, rules }
     }
 
-    fn dispatch(&self, client: &mut ClientState, name: &str, data: &Value, reply: Reply) -> Result<(), Refusal> {
+    fn dispatch(&self, client: &mut ClientState, event: &Event, reply: Reply) -> Result<(), Refusal> {
         // Everything that may fail before something happens is decided first; then `reply` goes where the answer is made.
         macro_rules! given {
             ($value:expr) => {
@@ -104,11 +107,12 @@ impl Api {
                 }
             };
         }
-        let fields = given!(Fields::of(data));
-        match name {
+        let none = Value::Null;
+        let fields = given!(Fields::of(event.args.first().unwrap_or(&none)));
+        match event.name.as_str() {
             "askClaudeCode" => {
                 let id = given!(fields.text("sessionId"));
-                let ask = given!(fields.ask());
+                let draft = given!(fields.draft(&event.attachments));
                 let session = match self.manager.get_session(id) {
                     Ok(session) => {
                         given!(client.watch(&session));
@@ -118,6 +122,7 @@ impl Api {
                 };
                 match session {
                     Ok(session) => {
+                        let ask = given!(draft.into_ask(&Files::of(&self.rules.data_dir, &session.id)));
                         log::debug!("session {id}: asked {:?}", ask.text);
                         session.ask(ask, reply);
                     }
@@ -206,10 +211,11 @@ impl Api {
             }
             "setModel" | "setPermissionMode" | "setEffort" | "listDirectories" | "fileSuggestions"
             | "getContextUsage" | "rewindFiles" | "stopTask" => {
+                let name = &event.name;
                 return refuse(reply, Error::new(Code::NotSupported, format!("{name} is not served yet")));
             }
             _ => {
-                let name: String = name.chars().take(100).collect();
+                let name: String = event.name.chars().take(100).collect();
                 return refuse(reply, Error::new(Code::UnknownEvent, format!("there is no event {name}")));
             }
         }
@@ -354,9 +360,7 @@ impl App for Api {
             let message = format!("more than {EVENTS_PER_SECOND} events in a second");
             return reply.fail(&Error::new(Code::RateLimited, message));
         }
-        let none = Value::Null;
-        let data = event.args.first().unwrap_or(&none);
-        if let Err(refusal) = self.dispatch(client, &event.name, data, reply) {
+        if let Err(refusal) = self.dispatch(client, &event, reply) {
             let (reply, error) = *refusal;
             log::debug!("{} refused: {}", event.name, error.message);
             reply.fail(&error);

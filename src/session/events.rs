@@ -5,6 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::attachments::Attached;
+
 /// No event or acknowledgement is larger: what would be goes out as `{seq, truncated, bytes}`.
 pub const EVENT_BYTES_MAX: usize = 900_000;
 
@@ -144,6 +146,8 @@ pub(crate) struct PromptAsked<'a> {
     pub seq: u64,
     pub prompt_id: &'a str,
     pub text: &'a str,
+    #[serde(skip_serializing_if = "<[Attached]>::is_empty")]
+    pub attachments: &'a [Attached],
 }
 
 #[derive(Serialize)]

@@ -3,11 +3,14 @@
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use super::attachments::{self, Attachment};
 use super::error::{Code, Error};
 use super::events::json;
+use super::files::Files;
 use super::log::Range;
 use super::prompt::Ask;
 use super::session::After;
+use super::state::QUEUE_BYTES_MAX;
 
 /// A prompt's own name may be this long.
 const PROMPT_ID_BYTES_MAX: usize = 200;
@@ -86,7 +89,8 @@ impl<'a> Fields<'a> {
         }
     }
 
-    pub fn ask(&self) -> Result<Ask, Error> {
+    /// A prompt; `binary` is what came with the packet.
+    pub fn draft(&self, binary: &'a [Vec<u8>]) -> Result<Draft<'a>, Error> {
         let text = self.text("prompt")?;
         if text.trim().is_empty() {
             return Err(Error::field("prompt", "is empty"));
@@ -100,17 +104,39 @@ impl<'a> Fields<'a> {
             Some(id) if id.len() > PROMPT_ID_BYTES_MAX => return Err(Error::field("promptId", "is too long")),
             Some(id) => id.to_owned(),
         };
-        if let Some(attachments) = self.get("attachments")
-            && attachments.as_array().is_none_or(|list| !list.is_empty())
-        {
-            return Err(Error::new(Code::NotSupported, "attachments are not served yet").with("field", "attachments"));
-        }
+        let attachments = attachments::attachments(self.get("attachments"), binary)?;
         let full_text = match self.get("context") {
             None => text.to_owned(),
             Some(Value::Object(context)) => with_context(text, context)?,
             Some(_) => return Err(Error::field("context", "is not an object")),
         };
-        Ok(Ask { prompt_id, text: text.to_owned(), full_text })
+        Ok(Draft { prompt_id, text, full_text, attachments })
+    }
+}
+
+/// A prompt as it was sent, checked, before its files are stored.
+pub(super) struct Draft<'a> {
+    prompt_id: String,
+    text: &'a str,
+    /// With its context.
+    full_text: String,
+    attachments: Vec<Attachment<'a>>,
+}
+
+impl Draft<'_> {
+    /// Stores those of the attachments that Claude gets as files. This may take its time: not under any lock.
+    pub fn into_ask(self, files: &Files) -> Result<Ask, Error> {
+        let Draft { prompt_id, text, full_text, attachments } = self;
+        let content = match attachments.as_slice() {
+            [] if full_text == text => None,
+            [] => Some(json(&full_text)),
+            some => Some(attachments::content(full_text, some, |name, data| files.store(name, data))?),
+        };
+        if text.len() + content.as_ref().map_or(0, String::len) > QUEUE_BYTES_MAX {
+            return Err(Error::new(Code::TooLarge, "the prompt is too large, even if no other waits"));
+        }
+        let attachments = attachments.iter().map(Attachment::shown).collect();
+        Ok(Ask { prompt_id, text: text.to_owned(), content, attachments })
     }
 }
 
@@ -192,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_wrong_field_is_named() {
-        let ask = |data: Value| Fields::of(&data).and_then(|fields| fields.ask()).map(|ask| ask.text);
+        let ask = |data: Value| Fields::of(&data).and_then(|fields| Ok(fields.draft(&[])?.text.to_owned()));
         let cases = [
             (json!({"prompt": "p", "unknown": [1]}), Ok("p")),
             (json!({"prompt": "--help", "context": null, "attachments": []}), Ok("--help")),
@@ -205,6 +231,7 @@ mod tests {
             (json!({"prompt": "p", "promptId": 7}), Err("promptId")),
             (json!({"prompt": "p", "promptId": "x".repeat(201)}), Err("promptId")),
             (json!({"prompt": "p", "context": []}), Err("context")),
+            (json!({"prompt": "p", "attachments": {}}), Err("attachments")),
         ];
         for (data, expected) in cases {
             let got = ask(data.clone());

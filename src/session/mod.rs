@@ -12,11 +12,13 @@
 //! on every wire is the order of `seq`.
 
 pub mod api;
+pub mod attachments;
 mod catchup;
 pub mod error;
 pub mod events;
 pub mod fanout;
 mod fields;
+mod files;
 mod history;
 mod life;
 pub mod live;

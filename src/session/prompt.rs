@@ -7,6 +7,7 @@ use std::time::Instant;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::attachments::Attached;
 use super::error::{Code, Error};
 use super::events::{PermissionResolved, Response, Summary, json, now_ms};
 use super::fanout::{Audience, Batch, Reply, Stream};
@@ -21,6 +22,8 @@ use crate::store::{Accepted, Change, PromptRow, PromptState, Submission, Trouble
 /// What lists show of the last answer.
 const LAST_WORDS_CHARS: usize = 120;
 
+const OTHER_PROMPT: &str = "this promptId was used for another prompt";
+
 /// A title that is made from a prompt.
 const TITLE_CHARS: usize = 80;
 
@@ -31,8 +34,10 @@ pub struct Ask {
     pub prompt_id: String,
     /// What the user typed.
     pub text: String,
-    /// What Claude gets.
-    pub full_text: String,
+    /// What Claude gets, where that is not the text alone: the JSON of a message's `content`, on one line.
+    pub content: Option<String>,
+    /// What viewers see of the files that came with it.
+    pub attachments: Vec<Attached>,
 }
 
 /// A client's answer to a permission question.
@@ -276,11 +281,10 @@ impl State {
         if self.ended {
             return refuse(reply, Code::SessionEnded, "this session was closed: resume it first");
         }
-        let same = |prompt: &Prompt| prompt.for_claude() == ask.full_text;
-        const OTHER_TEXT: &str = "this promptId was used for another text";
+        let same = |prompt: &Prompt| prompt.text == ask.text && prompt.content == ask.content;
         if let Some(accepting) = self.accepting.iter_mut().find(|accepting| accepting.prompt.id == ask.prompt_id) {
             if !same(&accepting.prompt) {
-                return refuse(reply, Code::Conflict, OTHER_TEXT);
+                return refuse(reply, Code::Conflict, OTHER_PROMPT);
             }
             accepting.replies.push(reply);
             return Wanted::Decided;
@@ -290,7 +294,7 @@ impl State {
             running.chain(&self.queue).enumerate().find(|(_, prompt)| prompt.id == ask.prompt_id)
         {
             if !same(prompt) {
-                return refuse(reply, Code::Conflict, OTHER_TEXT);
+                return refuse(reply, Code::Conflict, OTHER_PROMPT);
             }
             reply.ok(&Asked { ok: true, prompt_id: &ask.prompt_id, position: at });
             return Wanted::Decided;
@@ -299,11 +303,17 @@ impl State {
             let message = format!("{QUEUE_PROMPTS_MAX} prompts wait already in this session");
             return refuse(reply, Code::RateLimited, &message);
         }
-        let full_text = Some(ask.full_text).filter(|full_text| *full_text != ask.text);
         self.prompts += 1;
         let marked = self.runs_at_once();
-        let prompt =
-            Prompt { number: self.prompts, marked, asked: false, id: ask.prompt_id, text: ask.text, full_text };
+        let prompt = Prompt {
+            number: self.prompts,
+            marked,
+            asked: false,
+            id: ask.prompt_id,
+            text: ask.text,
+            content: ask.content,
+            attachments: ask.attachments,
+        };
         let waiting = self.accepting.iter().map(|accepting| &accepting.prompt).chain(&self.queue);
         if waiting.map(Prompt::bytes).sum::<usize>() + prompt.bytes() > QUEUE_BYTES_MAX {
             return refuse(reply, Code::RateLimited, "the prompts that wait in this session are too large");
@@ -332,8 +342,8 @@ impl State {
             state: if prompt.marked { PromptState::Written } else { PromptState::Accepted },
             time: row.last_activity,
             text: prompt.text.clone(),
-            content: prompt.full_text.clone(),
-            attachments: None,
+            content: prompt.content.clone(),
+            attachments: Some(&prompt.attachments).filter(|some| !some.is_empty()).map(json),
         }));
         let mut changes = vec![accept, Change::Text(self.key, 2 * prompt.number, prompt.text.clone())];
         if row.title.is_none() {
@@ -350,7 +360,7 @@ impl State {
         let Accepting { prompt, replies } = self.accepting.remove(at);
         let refusal = match outcome {
             Ok(Accepted::New) => None,
-            Ok(Accepted::Conflict) => Some(Error::new(Code::Conflict, "this promptId was used for another text")),
+            Ok(Accepted::Conflict) => Some(Error::new(Code::Conflict, OTHER_PROMPT)),
             Ok(Accepted::Again) => {
                 return replies.into_iter().for_each(|reply| reply.ok(&Asked { ok: true, prompt_id: id, position: 0 }));
             }

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use serde_json::value::RawValue;
 
+use super::attachments::Attached;
 use super::error::Error;
 use super::events::{EVENT_BYTES_MAX, Failure, Notice, Queued, Summary, json, now_ms};
 use super::fanout::{Audience, Batch, Reply, Viewer};
@@ -27,6 +28,7 @@ use super::log::Log;
 use crate::claude::process::Process;
 use crate::claude::supervisor::Supervisor;
 use crate::net::Room;
+use crate::proto::claude::Content;
 use crate::store::{Change, Done, EventRow, Key, Store, Submission, event_head};
 use crate::threads::Threads;
 use crate::timer::Timer;
@@ -37,7 +39,7 @@ pub const TITLE_CHARS_MAX: usize = 200;
 /// Prompts that may wait in one session.
 pub const QUEUE_PROMPTS_MAX: usize = 100;
 
-/// Their text, in bytes.
+/// What Claude gets for them, in bytes.
 pub const QUEUE_BYTES_MAX: usize = 8 << 20;
 
 /// Questions that may be open in one session: Claude asks one for each tool that it wants to run at the same time.
@@ -132,19 +134,21 @@ pub(super) struct Prompt {
     pub id: String,
     /// What the user typed: what viewers see.
     pub text: String,
-    /// What Claude gets, where that is not the text alone but has its context.
-    pub full_text: Option<String>,
+    /// What Claude gets, where that is not the text alone: the JSON of a message's `content`, on one line.
+    pub content: Option<String>,
+    /// The files that came with it: what viewers see of them.
+    pub attachments: Vec<Attached>,
 }
 
 impl Prompt {
     /// What Claude gets.
-    pub fn for_claude(&self) -> &str {
-        self.full_text.as_deref().unwrap_or(&self.text)
+    pub fn for_claude(&self) -> Content<'_> {
+        self.content.as_deref().map_or(Content::Text(&self.text), Content::Json)
     }
 
     /// Its size, for the queue's limit.
     pub fn bytes(&self) -> usize {
-        self.text.len() + self.full_text.as_ref().map_or(0, String::len)
+        self.text.len() + self.content.as_ref().map_or(0, String::len)
     }
 }
 

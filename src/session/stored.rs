@@ -188,7 +188,8 @@ impl State {
             asked,
             id: open.id,
             text: open.text,
-            full_text: open.content,
+            content: open.content,
+            attachments: open.attachments.and_then(|list| serde_json::from_str(&list).ok()).unwrap_or_default(),
         };
         if !prompt.marked {
             self.queue.push_back(prompt);
@@ -208,7 +209,8 @@ impl State {
         let (id, seq) = (self.id.clone(), self.log.next_seq());
         let essentials = format!(r#""promptId":{}"#, json(&prompt.id));
         self.record(batch, Audience::All, "prompt", &essentials, |seq| {
-            json(&PromptAsked { session_id: &id, seq, prompt_id: &prompt.id, text: &prompt.text })
+            let Prompt { id: prompt_id, text, attachments, .. } = prompt;
+            json(&PromptAsked { session_id: &id, seq, prompt_id, text, attachments })
         });
         self.pending.push(Change::Asked(self.key, prompt.id.clone(), seq));
     }

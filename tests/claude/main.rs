@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod attachments;
 mod endings;
 mod fake_api;
 mod resuming;

@@ -1,8 +1,10 @@
 // The official Socket.IO client against the running server.
 
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { test } from "node:test";
-import { chunksOf, connect, must, mustFail, next, openClient, startServer, waitFor } from "./support.mjs";
+import { badAgent, chunksOf, connect, must, mustFail, next, openClient, startServer, waitFor } from "./support.mjs";
 
 test("a client connects and gets a session", async (t) => {
   const server = await startServer(t);
@@ -95,6 +97,36 @@ test("every event is acknowledged", async (t) => {
   assert.deepEqual([bad.code, bad.field], ["bad_request", "prompt"]);
   assert.equal((await mustFail(socket, "noSuchEvent", {})).code, "unknown_event");
 });
+
+const PNG = Buffer.from("iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAEUlEQVR42mP4z8CAFTEMLQkAKP8/wc53yE8AAAAASUVORK5CYII=", "base64");
+
+for (const transport of ["websocket", "polling"]) {
+  test(`files come with a prompt through ${transport}`, async (t) => {
+    const server = await startServer(t, { args: badAgent() });
+    const socket = openClient(t, server, { transports: [transport] });
+    const { sessionId } = await waitFor(socket, "sessionRegistered");
+    const bytes = Buffer.from(Array.from({ length: 1024 }, (_, at) => at % 256));
+    const attachments = [
+      { name: "dot.png", mediaType: "image/png", data: PNG },
+      { name: "notes.txt", mediaType: "text/plain", data: new TextEncoder().encode("漢字 🎉").buffer },
+      { name: "bytes.bin", mediaType: "application/octet-stream", data: bytes },
+    ];
+    const { promptId } = await must(socket, "askClaudeCode", { sessionId, prompt: "content", attachments });
+    const response = await waitFor(socket, "claudeResponse", (data) => data.promptId === promptId);
+    const [image, text] = JSON.parse(response.fullResponse);
+    assert.deepEqual(image.source, { type: "base64", media_type: "image/png", data: PNG.toString("base64") });
+    const path = join(server.root, "data", "sessions", sessionId, "files", "bytes.bin");
+    assert.ok(text.text.includes('<file name="notes.txt" type="text/plain">\n漢字 🎉\n</file>'), text.text);
+    assert.ok(text.text.includes(`path="${path}"`), text.text);
+    assert.ok(readFileSync(path).equals(bytes));
+    const shown = await waitFor(socket, "prompt");
+    assert.deepEqual(shown.attachments.map(({ name, bytes }) => [name, bytes]), [
+      ["dot.png", PNG.length],
+      ["notes.txt", 11],
+      ["bytes.bin", 1024],
+    ]);
+  });
+}
 
 test("an error without an acknowledgement comes as an event", async (t) => {
   const server = await startServer(t);

@@ -35,7 +35,7 @@
 //! |---|---|
 //! | `pid`, `cwd`, `args`, `env NAME` | its process number; directory; arguments as JSON; that variable or `<unset>` |
 //! | `environ` | the names of its variables, sorted, as JSON |
-//! | `blocks` | the kinds of the prompt's content blocks as JSON |
+//! | `blocks`, `content` | the kinds of the prompt's content blocks; its content; as JSON |
 //! | `history` | the earlier prompts of the conversation as JSON, of earlier processes too |
 //! | `words N`, `slow N MS` | `w1 w2 … wN`, at once or with MS milliseconds between |
 //! | `wait FILE` | one delta, then the rest when FILE exists |
@@ -616,6 +616,7 @@ impl Agent {
                 let kinds: Vec<&Value> = blocks.iter().map(|block| &block["type"]).collect();
                 self.words(answer, &json!(kinds).to_string(), now)
             }
+            "content" => self.words(answer, &line["message"]["content"].to_string(), now),
             "history" => self.words(answer, &json!(history).to_string(), now),
             "words" => self.words(answer, &counted(number(first, 10)), now),
             "slow" => self.words(answer, &counted(number(first, 10)), Duration::from_millis(number(second, 50))),

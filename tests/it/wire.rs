@@ -9,6 +9,7 @@ use crate::support::{
     server::{Builder, Server},
 };
 
+mod attachments;
 mod connect;
 mod history;
 mod joining;

@@ -114,8 +114,12 @@ fn lines_to_claude_are_exact() {
     let allow = Permission::Allow { updated_input: &input, updated_permissions: Some(&rules) };
     let cases = [
         (
-            user_line("u", "--resume=x\n\"q\""),
+            user_line("u", Content::Text("--resume=x\n\"q\"")),
             "{\"type\":\"user\",\"uuid\":\"u\",\"message\":{\"role\":\"user\",\"content\":\"--resume=x\\n\\\"q\\\"\"},\"parent_tool_use_id\":null}\n",
+        ),
+        (
+            user_line("u\"", Content::Json(r#"[{"type":"text","text":"t\n"}]"#)),
+            "{\"type\":\"user\",\"uuid\":\"u\\\"\",\"message\":{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"t\\n\"}]},\"parent_tool_use_id\":null}\n",
         ),
         (
             permission_line("r", &allow),
@@ -148,7 +152,7 @@ proptest! {
 
     #[test]
     fn a_prompt_is_one_line_whatever_it_holds(prompt in any::<String>()) {
-        let line = user_line("u", &prompt);
+        let line = user_line("u", Content::Text(&prompt));
         prop_assert_eq!(line.matches('\n').count(), 1);
         let back: serde_json::Value = serde_json::from_str(&line).expect("JSON");
         prop_assert_eq!(back["message"]["content"].as_str(), Some(prompt.as_str()));

@@ -1,5 +1,7 @@
 //! What Claude is told.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -25,23 +27,28 @@ pub enum Permission<'a> {
     },
 }
 
-/// The line that asks `text` of Claude; `uuid` (version 4) comes back in the echo and in the result.
+/// What a message to Claude says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content<'a> {
+    /// A text.
+    Text(&'a str),
+    /// JSON, on one line: a string, or an array of content blocks.
+    Json(&'a str),
+}
+
+/// The line that asks `content` of Claude; `uuid` (version 4) comes back in the echo and in the result.
 #[must_use]
-pub fn user_line(uuid: &str, text: &str) -> String {
-    #[derive(Serialize)]
-    struct User<'a> {
-        r#type: &'static str,
-        uuid: &'a str,
-        message: Message<'a>,
-        parent_tool_use_id: Option<&'a str>,
-    }
-    #[derive(Serialize)]
-    struct Message<'a> {
-        role: &'static str,
-        content: &'a str,
-    }
-    let message = Message { role: "user", content: text };
-    line(&User { r#type: "user", uuid, message, parent_tool_use_id: None })
+pub fn user_line(uuid: &str, content: Content<'_>) -> String {
+    let content = match content {
+        Content::Text(text) => Cow::Owned(json(text)),
+        Content::Json(json) => Cow::Borrowed(json),
+    };
+    let uuid = json(uuid);
+    // Put together by hand: there may be megabytes of images, which are not to be read again.
+    format!(
+        r#"{{"type":"user","uuid":{uuid},"message":{{"role":"user","content":{content}}},"parent_tool_use_id":null}}{}"#,
+        '\n'
+    )
 }
 
 /// The line of a control request without further fields, such as `initialize` or `interrupt`.
@@ -88,7 +95,11 @@ fn control_response_line(request_id: &str, subtype: &str, key: &'static str, pay
 }
 
 fn line(value: &impl Serialize) -> String {
-    let mut line = serde_json::to_string(value).expect("strings and raw JSON always serialise");
+    let mut line = json(value);
     line.push('\n');
     line
+}
+
+fn json(value: &(impl Serialize + ?Sized)) -> String {
+    serde_json::to_string(value).expect("strings and raw JSON always serialise")
 }

@@ -102,7 +102,10 @@ def check(kind, transport):
 
     attachment = {"name": "a.bin", "mediaType": "application/octet-stream", "data": bytes(range(256))}
     ack = ask("look at this", attachments=[attachment])
-    assert ack["ok"] is False and ack["error"]["code"] == "not_supported", ack
+    assert ack["ok"] is True, ack
+    shown = seen.wait("prompt", lambda data: data["promptId"] == ack["promptId"])
+    assert shown["attachments"] == [{"name": "a.bin", "mediaType": "application/octet-stream", "bytes": 256}], shown
+    seen.wait("claudeResponse", lambda data: data["promptId"] == ack["promptId"])
     one.do("emit", "askClaudeCode", {"sessionId": session_id})
     assert seen.wait("serverError")["code"] == "bad_request"
 

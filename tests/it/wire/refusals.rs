@@ -274,9 +274,6 @@ fn unknown_and_unserved_events_have_an_answer() {
     ] {
         cases.push((event, json!({"sessionId": "x"}), "not_supported", None));
     }
-    let ask = |attachments: Value| json!({"sessionId": "x", "prompt": "p", "attachments": attachments});
-    cases.push(("askClaudeCode", ask(json!([{"name": "a"}])), "not_supported", Some("attachments")));
-    cases.push(("askClaudeCode", ask(json!("x")), "not_supported", Some("attachments")));
     check(&server, cases);
 }
 
