@@ -41,7 +41,6 @@ pub struct Summary {
     pub open_questions: usize,
     pub turns: u64,
     pub cost_usd: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub last_words: Option<String>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub deleted: bool,

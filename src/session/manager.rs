@@ -357,7 +357,11 @@ impl SessionManager {
 /// The session of the mode `shared`, as the server before left it.
 fn global_session(context: &Arc<Context>, defaults: &Choices) -> Result<Arc<Session>, Error> {
     let global = match context.store.session(GLOBAL_SESSION).map_err(storage_error)? {
-        Some(row) => Session::load(row, context.clone())?,
+        Some(row) => {
+            let global = Session::load(row, context.clone())?;
+            global.choose(defaults);
+            global
+        }
         None => {
             let global = Session::new(GLOBAL_SESSION, defaults.clone(), false, context.clone());
             global.store_first(|outcome| {

@@ -217,13 +217,14 @@ impl Session {
             if state.gone || state.deleted {
                 return None;
             }
+            let was_live = state.viewers.iter().any(|known| known.key == viewer.key);
             state.viewers.retain(|known| known.key != viewer.key);
             if !state.catching_up.contains(&viewer.key) {
                 state.catching_up.push(viewer.key);
             }
-            Some(state.log.position())
+            Some((state.log.position(), was_live))
         });
-        let Some(position) = position else { return refused(reply, &Error::invalid_session()) };
+        let Some((position, was_live)) = position else { return refused(reply, &Error::invalid_session()) };
         let range = after.map_or(Range::Before(position.seq + 1), Range::After);
         let page = match self.page(range, PAGE_EVENTS_MAX, PAGE_BYTES_MAX) {
             Ok(page) => page,
@@ -246,6 +247,11 @@ impl Session {
                 events: raw(&page.events),
                 more: page.more,
             });
+            if was_live && state.log.position() == position {
+                // It has missed nothing, and needs not be told the running answer again.
+                state.catching_up.retain(|key| *key != viewer.key);
+                state.viewers.push(viewer.clone());
+            }
         });
         if let Some(after) = after {
             self.send_endings(viewer, after, position.seq);

@@ -43,6 +43,29 @@ impl Session {
         });
     }
 
+    /// What this server was started with goes before what the session had.
+    pub fn choose(&self, given: &Choices) {
+        self.with(|state, _| {
+            let choices = &mut state.choices;
+            choices.cwd.clone_from(&given.cwd);
+            let choose = |had: &mut Option<String>, given: &Option<String>| {
+                let other = given.is_some() && had != given;
+                if other {
+                    had.clone_from(given);
+                }
+                other
+            };
+            if choose(&mut choices.model, &given.model) {
+                state.model_in_use = None;
+            }
+            if choose(&mut choices.permission_mode, &given.permission_mode) {
+                state.permission_mode_in_use = None;
+            }
+            choose(&mut choices.effort, &given.effort);
+            state.changed = true;
+        });
+    }
+
     /// Makes a new session of that name that goes on from where this one is.
     pub fn fork(&self, id: &str, reply: Reply) {
         let (context, id) = (self.context.clone(), id.to_owned());

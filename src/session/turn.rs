@@ -302,7 +302,8 @@ impl State {
         }
         self.turn = None;
         self.cancel_questions(batch, "claude");
-        if self.phase == Phase::Busy && self.running.is_none() {
+        // A turn of Claude's own may have come before a prompt that is about to be written.
+        if self.phase == Phase::Busy && self.running.as_ref().is_none_or(|running| !running.written) {
             self.phase = Phase::Idle;
             self.idle_since = std::time::Instant::now();
         }

@@ -39,7 +39,7 @@ fn a_closed_session_leaves_nothing() {
                 assert_eq!(scene.client.wait_response(id)["status"], "interrupted", "{what}");
             }
             assert!(other.is_alive(), "{what}: another session's");
-            assert_eq!(scene.notices(), [""; 0], "{what}");
+            assert_eq!(scene.notices(), vec!["prompt_cancelled"; usize::from(busy)], "{what}");
             scene.finish();
             assert_gone(&[other], &what);
         }
@@ -62,15 +62,19 @@ fn a_signal_to_the_server_leaves_nothing() {
             let what = format!("{mode}, signal {signal}");
             let scene = scene(bad(mode).arg("--stop-grace=300ms"));
             let family = scene.family();
-            let (running, waiting) = (scene.ask("slow 100000 5"), scene.ask("hi"));
+            let (id, running, waiting) = (scene.id.clone(), scene.ask("slow 100000 5"), scene.ask("hi"));
             scene.client.wait_chunk(&running);
             assert!(scene.server.signal(signal), "{what}");
             assert_eq!(scene.server.wait_exit(DEADLINE).code(), Some(0), "{what}");
             assert_gone(&family, &what);
-            for id in [&running, &waiting] {
-                assert_eq!(scene.client.wait_response(id)["status"], "interrupted", "{what}");
-            }
+            assert_eq!(scene.client.wait_response(&running)["status"], "interrupted", "{what}");
+            // What had not begun is for the next server.
+            let again = scene.server.workspace().clone();
             scene.finish();
+            let server = bad(mode).workspace(&again).start();
+            let client = server.connect(json!({"sessionId": id, "afterSeq": 0}));
+            assert_eq!(client.wait_response(&waiting)["fullResponse"], "you said: hi", "{what}");
+            server.stop();
         }
     }
 }
@@ -108,8 +112,10 @@ fn a_second_signal_ends_it_at_once() {
         assert_gone(&family, mode);
         let left = scene.server.started();
         assert!(left.is_empty(), "{mode}: {left:?}");
-        assert_eq!(scene.client.wait_response(&id)["status"], "interrupted", "{mode}");
-        scene.assert_end(&scene.client);
+        let open = scene.assert_end(&scene.client);
+        // One has never answered, so that the prompt did not begin.
+        assert_eq!(open, if mode == "ignore-eof" { vec![] } else { vec![json!(id)] }, "{mode}");
+        scene.assert_answered_by_the_next(&open);
     }
 }
 

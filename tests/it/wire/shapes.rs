@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{builder, client, go, go_file, keys, server, text_client, viewer};
 use crate::support::client::Client;
 
-const SESSION: [&str; 19] = [
+const SESSION: [&str; 20] = [
     "agent",
     "agentVersion",
     "costUsd",
@@ -13,6 +13,7 @@ const SESSION: [&str; 19] = [
     "cwd",
     "effort",
     "lastActivity",
+    "lastWords",
     "mode",
     "model",
     "openQuestions",
@@ -49,16 +50,16 @@ fn fields(name: &str, data: &Value) -> Vec<&'static str> {
         "claudeStreamChunk" => vec!["promptId", "sessionId", "text"],
         "claudeResponse" => match data["status"].as_str() {
             Some("done" | "interrupted") if data["usage"].is_object() => {
-                vec!["costUsd", "done", "durationMs", "fullResponse", "promptId", "sessionId", "status", "usage"]
+                vec!["costUsd", "done", "durationMs", "fullResponse", "promptId", "seq", "sessionId", "status", "usage"]
             }
             Some("failed") if data["usage"].is_null() => {
-                vec!["done", "error", "fullResponse", "promptId", "sessionId", "status"]
+                vec!["done", "error", "fullResponse", "promptId", "seq", "sessionId", "status"]
             }
             Some("failed") => {
-                let (front, back) = (["costUsd", "done", "durationMs", "error"], ["fullResponse", "promptId"]);
+                let (front, back) = (["costUsd", "done", "durationMs", "error"], ["fullResponse", "promptId", "seq"]);
                 [&front[..], &back, &["sessionId", "status", "usage"]].concat()
             }
-            _ => vec!["done", "fullResponse", "promptId", "sessionId", "status"],
+            _ => vec!["done", "fullResponse", "promptId", "seq", "sessionId", "status"],
         },
         "claudeEvent" if data["event"]["type"] == "stream_event" => vec!["event", "part", "seq", "sessionId"],
         "claudeEvent" => vec!["event", "seq", "sessionId"],
