@@ -16,7 +16,7 @@
 //! | [`proto`] | the packet formats, pure: HTTP, Engine.IO, Socket.IO, WebSocket frames, Claude's stream-json |
 //! | [`net`] | a Socket.IO server that knows nothing of Claude: both transports, push, ping, recovery; usable on its own |
 //! | [`session`] | the sessions: the wire contract ([`session::api`]), both modes ([`session::manager`]), one conversation ([`session::session`]) |
-//! | [`claude`] | the processes: command line, pipes, death, the guardian, the demo agent |
+//! | [`claude`] | the processes: command line, pipes, death, the guardian, the demo agent; the conversations that the CLI keeps itself |
 //! | [`config`], [`auth`], [`logging`] | what was asked for, who is let in, what is told |
 //! | [`server`], [`shutdown`] | everything put together, started and stopped in order |
 //! | [`timer`], [`threads`] | every deadline on one thread; threads that are counted and waited for |

@@ -10,6 +10,7 @@
 //!
 //! [`command`] knows the command line, [`process`] one running child, [`supervisor`] all of them, [`sweep`] the process
 //! table, [`guardian`] what happens when the server itself is killed, [`demo`] the stand-in where there is no `claude`.
+//! [`transcripts`] reads what `claude` keeps of its conversations, wherever they were begun.
 
 pub mod command;
 pub mod demo;
@@ -17,3 +18,4 @@ pub mod guardian;
 pub mod process;
 pub mod supervisor;
 pub mod sweep;
+pub mod transcripts;

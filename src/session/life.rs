@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use super::events::Failure;
 use super::fanout::Batch;
 use super::session::Session;
-use super::state::{Context, Phase, State};
+use super::state::{Context, Phase, Running, State};
 use crate::claude::command::Launch;
 use crate::claude::process::{Exit, Owner, Process};
 use crate::proto::claude;
@@ -176,13 +176,16 @@ impl State {
 
     /// Stops the process: interrupt, end of input, and what follows if that does not help.
     pub(super) fn stop(&mut self, batch: &mut Batch, session: &Session) {
-        if let Some(running) = &mut self.running {
-            running.interrupted = true;
-            match (running.written, self.shutting_down) {
-                (true, _) => {}
-                // The store has it: the next server takes it up.
-                (false, true) => self.running = None,
-                (false, false) => self.finish_unwritten(batch),
+        match self.running.take_if(|running| !running.written && self.shutting_down) {
+            Some(Running { prompt, .. }) => self.leave_to_the_next(prompt),
+            None => {
+                let written = self.running.as_mut().map(|running| {
+                    running.interrupted = true;
+                    running.written
+                });
+                if written == Some(false) {
+                    self.finish_unwritten(batch);
+                }
             }
         }
         match self.phase {

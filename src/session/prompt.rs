@@ -386,6 +386,9 @@ impl State {
         if self.ended {
             return self.cancel_prompt(batch, &prompt);
         }
+        if self.shutting_down {
+            return self.leave_to_the_next(prompt);
+        }
         self.queue.push_back(prompt);
         self.advance(batch, session);
     }
@@ -421,6 +424,11 @@ impl State {
             Phase::Stopped | Phase::Failed => self.start(session),
             Phase::Starting | Phase::Busy | Phase::Stopping => {}
         }
+    }
+
+    /// The server stops before this prompt begins: the next one takes it up.
+    pub(super) fn leave_to_the_next(&mut self, prompt: Prompt) {
+        self.pending.push(Change::NotWritten(self.key, prompt.id));
     }
 
     /// The store must know that the running prompt may be with Claude before the first byte is.

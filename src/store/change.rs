@@ -181,6 +181,8 @@ pub enum Change {
     Accept(Box<PromptRow>),
     /// The accepted prompt is about to be handed to Claude.
     Written(Key, String),
+    /// It was not handed over after all.
+    NotWritten(Key, String),
     /// The prompt's event has this number.
     Asked(Key, String, u64),
     /// The prompt is over.
@@ -238,6 +240,10 @@ impl Change {
             Change::Accept(prompt) => *accepted = accept(to, prompt)?,
             Change::Written(session, id) => {
                 let sql = "UPDATE prompts SET state = 1 WHERE session = ?1 AND id = ?2 AND state = 0";
+                to.prepare_cached(sql)?.execute(params![session, id])?;
+            }
+            Change::NotWritten(session, id) => {
+                let sql = "UPDATE prompts SET state = 0 WHERE session = ?1 AND id = ?2 AND state = 1";
                 to.prepare_cached(sql)?.execute(params![session, id])?;
             }
             Change::Asked(session, id, seq) => {

@@ -11,3 +11,4 @@ mod fake_api;
 mod resuming;
 mod server;
 mod setup;
+mod transcripts;

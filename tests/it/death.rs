@@ -103,7 +103,7 @@ fn a_second_signal_ends_it_at_once() {
         // With this grace an orderly end would outlast the test.
         let scene = scene(bad(mode).arg("--stop-grace=10m"));
         let family = if mode == "ignore-eof" { scene.family() } else { Vec::new() };
-        let id = scene.ask("slow 100000 5");
+        let id = scene.ask(if mode == "ignore-eof" { "slow 100000 5" } else { "hi" });
         scene.server.wait_log(" started, ");
         scene.server.signal(libc::SIGINT);
         scene.client.wait_event("serverShutdown", |_| true);

@@ -11,4 +11,5 @@ mod tests;
 mod write;
 
 pub use read::{CanUseTool, Delta, Init, Kind, Line, NotJson, Outcome, parse};
+pub(crate) use read::{of, text as string};
 pub use write::{Content, Permission, control_error_line, control_request_line, permission_line, user_line};

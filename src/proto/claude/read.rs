@@ -365,12 +365,13 @@ fn read<'a, T: Deserialize<'a>>(json: &'a str) -> Option<T> {
     serde_json::from_str(json).ok()
 }
 
-fn of<'a, T: Deserialize<'a>>(raw: Option<&'a RawValue>) -> Option<T> {
+/// A value of the wanted shape, `None` where it is absent or of another.
+pub(crate) fn of<'a, T: Deserialize<'a>>(raw: Option<&'a RawValue>) -> Option<T> {
     read(raw?.get())
 }
 
 /// A JSON string's text, borrowed where nothing in it is escaped.
-fn text<'a>(raw: Option<&'a RawValue>) -> Option<Cow<'a, str>> {
+pub(crate) fn text<'a>(raw: Option<&'a RawValue>) -> Option<Cow<'a, str>> {
     let json = raw?.get();
     let inner = json.strip_prefix('"')?.strip_suffix('"')?;
     if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
