@@ -19,8 +19,10 @@ use crate::net::{Options, Room, Server, SocketIo};
 use crate::proto::http::{Head, HostPolicy, Method, Response};
 use crate::session::api::{Api, Rules};
 use crate::session::error::Code;
+use crate::session::keeper::Keeper;
 use crate::session::live::Live;
 use crate::session::manager::SessionManager;
+use crate::session::slots::Slots;
 use crate::session::state::{Choices, Context};
 use crate::store::{OpenError, Store};
 use crate::threads::Threads;
@@ -68,6 +70,7 @@ struct Running {
     timer: Timer,
     timer_thread: JoinHandle<()>,
     store: Arc<Store>,
+    keeper: Keeper,
     _data: std::fs::File,
 }
 
@@ -104,6 +107,7 @@ impl Running {
         .map_err(internal)?;
         let auth = Arc::new(AuthGuard::new(token));
         let manager = Arc::new(manager(config, &supervisor, &timer, &room, &store)?);
+        let keeper = Keeper::start(manager.clone(), config.session_ttl).map_err(internal)?;
         let rules = Rules {
             allow_roots: config.allow_roots.clone(),
             allow_bypass_permissions: config.allow_bypass_permissions,
@@ -123,13 +127,14 @@ impl Running {
         let _ = counter.set(Box::new(server.client_count()) as Box<Counter>);
         log::info!("listening on http://{address}");
         show_link(config, &auth, address);
-        Ok(Running { server, manager, supervisor, timer, timer_thread, store, _data: data })
+        Ok(Running { server, manager, supervisor, timer, timer_thread, store, keeper, _data: data })
     }
 
     /// Stops in the order in which nothing is lost: no new clients, then the sessions, then the clients.
     fn stop(self, signals: &Receiver<()>) -> u8 {
         let deadline = Instant::now() + SHUTDOWN_TIMEOUT;
         self.server.stop_accepting();
+        self.keeper.stop();
         self.manager.announce_shutdown();
         self.manager.shut_down();
         // A second signal must be seen while the first is still at work.
@@ -205,6 +210,7 @@ fn manager(
         mode: if shared { "shared" } else { "isolated" },
         store: store.clone(),
         live: Live::default(),
+        slots: Slots::new(config.max_processes, config.prestart),
         agent_version: parking_lot::Mutex::default(),
         start_timeout: config.start_timeout,
         interrupt_timeout: config.interrupt_timeout,

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use super::events::Failure;
 use super::fanout::Batch;
 use super::session::Session;
-use super::state::{Context, Phase, Running, State};
+use super::state::{Context, Phase, Place, Running, State};
 use crate::claude::command::Launch;
 use crate::claude::process::{Exit, Owner, Process};
 use crate::proto::claude;
@@ -70,19 +70,103 @@ impl Owner for Started {
 impl Session {
     /// Starts the process without a prompt, if there is none.
     pub fn start_early(&self) {
-        self.with(|state, _| {
+        self.with(|state, batch| {
             if state.phase == Phase::Stopped {
-                state.start(self);
+                state.start(batch, self);
             }
         });
+    }
+
+    /// Somebody has just opened the session: if there is a place to spare, the first prompt shall not wait for Claude's boot.
+    pub(super) fn prestart(&self) {
+        self.with(|state, batch| {
+            let may =
+                state.phase == Phase::Stopped && state.place == Place::None && !state.ended && !state.shutting_down;
+            if may && self.context.slots.take_early() {
+                state.place = Place::Taken { early: true };
+                state.start(batch, self);
+            }
+        });
+    }
+
+    /// It has waited for a process, and its turn has come.
+    pub(super) fn start_waiting(&self) {
+        self.with(|state, batch| {
+            state.advance(batch, self);
+            if state.place == Place::Waiting {
+                // What it needed one for was cancelled in the meantime.
+                state.leave_line(self);
+            }
+        });
+    }
+
+    /// Since when it has nothing to do, if it has a process that it could do without.
+    pub(super) fn can_make_room_since(&self) -> Option<Instant> {
+        self.with(|state, _| state.can_make_room().then_some(state.idle_since))
+    }
+
+    /// Stops the process for the sake of another session. `false`: it has something to do.
+    pub(super) fn make_room(&self) -> bool {
+        self.with(|state, batch| {
+            let can = state.can_make_room();
+            if can {
+                log::info!("session {}: its process makes room for another", self.id);
+                state.stop(batch, self);
+            }
+            can
+        })
     }
 }
 
 impl State {
-    /// Orders a process, or waits until the back-off is over.
-    pub(super) fn start(&mut self, session: &Session) {
+    pub(super) fn can_make_room(&self) -> bool {
+        self.phase == Phase::Idle && self.is_quiet()
+    }
+
+    /// Takes a place for a process. `false`: it waits in line for one.
+    fn take_place(&mut self, batch: &mut Batch, session: &Session) -> bool {
+        if let Place::Taken { .. } = self.place {
+            return true;
+        }
+        let slots = &session.context.slots;
+        if slots.take(&session.itself) {
+            self.place = Place::Taken { early: false };
+            return true;
+        }
+        if self.place == Place::None {
+            self.place = Place::Waiting;
+            let most = slots.processes_max();
+            let text = format!("as many processes as there may be ({most}) are busy: this prompt waits for one");
+            self.notice(batch, "info", "waiting_for_process", &text);
+        }
+        false
+    }
+
+    fn leave_line(&mut self, session: &Session) {
+        self.place = Place::None;
+        session.context.slots.leave_line(&session.itself);
+    }
+
+    /// A prompt goes to the process: it was needed.
+    pub(super) fn use_place(&mut self, session: &Session) {
+        if self.place == (Place::Taken { early: true }) {
+            self.place = Place::Taken { early: false };
+            session.context.slots.no_longer_early();
+        }
+    }
+
+    fn give_place_back(&mut self, session: &Session) {
+        if let Place::Taken { .. } = self.place {
+            self.use_place(session);
+            self.place = Place::None;
+            session.context.slots.give_back();
+        }
+    }
+
+    /// Orders a process, or waits until there is a place for it, or until the back-off is over.
+    pub(super) fn start(&mut self, batch: &mut Batch, session: &Session) {
         let now = Instant::now();
-        if self.shutting_down || self.retry_at.is_some_and(|at| now < at) {
+        if self.shutting_down || self.retry_at.is_some_and(|at| now < at) || !self.take_place(batch, session) {
             return;
         }
         let Some(owner) = session.itself.upgrade() else { return };
@@ -217,7 +301,7 @@ impl State {
             self.conversation.has_turns = !self.conversation.has_turns;
             self.conversation.tried_other = true;
             self.process = None;
-            return self.start(session);
+            return self.start(batch, session);
         }
         if self.phase == Phase::Starting && self.conversation.tried_other {
             // Neither way goes: the next start begins with the first again.
@@ -230,6 +314,7 @@ impl State {
     /// There is no process any more. `exit`: how it ended, if it ever ran.
     fn on_gone(&mut self, exit: Option<&Exit>, batch: &mut Batch, session: &Session) {
         self.process = None;
+        self.give_place_back(session);
         self.start_until = None;
         self.end_until = None;
         self.end_interrupt();
@@ -307,7 +392,9 @@ impl State {
     }
 
     fn hibernates_at(&self, context: &Context) -> Option<Instant> {
-        let idle = self.phase == Phase::Idle && self.viewers.is_empty() && self.is_quiet();
+        // One that nobody has asked anything is not held for those who only look.
+        let unneeded = self.viewers.is_empty() || self.place == (Place::Taken { early: true });
+        let idle = self.phase == Phase::Idle && unneeded && self.is_quiet();
         context.idle_timeout.filter(|_| idle).and_then(|timeout| self.idle_since.checked_add(timeout))
     }
 

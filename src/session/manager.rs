@@ -32,7 +32,7 @@ const ID_BYTES_MAX: usize = 100;
 /// The sessions; see the module.
 pub struct SessionManager {
     kind: Kind,
-    context: Arc<Context>,
+    pub(super) context: Arc<Context>,
     defaults: Choices,
     sessions_max: usize,
 }
@@ -126,11 +126,16 @@ impl SessionManager {
     /// # Errors
     /// [`Code::InvalidSession`] if there is none; when the store cannot be read.
     pub fn get_session(&self, id: &str) -> Result<Arc<Session>, Error> {
-        let session = match &self.kind {
-            Kind::Shared(global) => global.clone(),
-            Kind::Isolated => self.find(id)?,
-        };
+        let session = self.get_session_untouched(id)?;
         if session.touch() { Ok(session) } else { Err(Error::invalid_session()) }
+    }
+
+    /// The same, without noting that somebody was here.
+    pub(super) fn get_session_untouched(&self, id: &str) -> Result<Arc<Session>, Error> {
+        match &self.kind {
+            Kind::Shared(global) => Ok(global.clone()),
+            Kind::Isolated => self.find(id),
+        }
     }
 
     fn find(&self, id: &str) -> Result<Arc<Session>, Error> {
@@ -242,6 +247,7 @@ impl SessionManager {
                         Ok(session) => answer(reply, session),
                         Err(error) => reply.fail(&error),
                     });
+                    session.prestart();
                     Some(session)
                 }
                 Err(error) => {

@@ -20,6 +20,7 @@ pub mod fanout;
 mod fields;
 mod files;
 mod history;
+pub mod keeper;
 mod life;
 pub mod live;
 pub mod log;
@@ -30,6 +31,7 @@ pub mod prompt;
     reason = "the folder holds all that sessions are made of, the file the session itself"
 )]
 pub mod session;
+pub mod slots;
 pub mod state;
 mod stored;
 mod turn;

@@ -235,9 +235,23 @@ impl Session {
         self.with(|state, batch| {
             state.ended = true;
             state.clear_queue(batch);
-            state.on_stopped.push(WhenStopped::Delete(reply));
+            state.on_stopped.push(WhenStopped::Delete(Some(reply)));
             state.stop(batch, self);
         });
+    }
+
+    /// Deletes the session if nobody has used it since that time, in Unix milliseconds, nor does so now.
+    pub(super) fn expire(&self, before: u64) -> bool {
+        self.with(|state, batch| {
+            let expired = state.is_at_rest() && !state.deleted && state.last_activity < before;
+            if expired {
+                log::info!("session {}: nobody has used it for long, it is deleted", self.id);
+                state.ended = true;
+                state.on_stopped.push(WhenStopped::Delete(None));
+                state.stop(batch, self);
+            }
+            expired
+        })
     }
 
     /// Gives the session another title.
@@ -418,10 +432,11 @@ impl State {
                 let line = claude::user_line(&running.uuid, running.prompt.for_claude());
                 self.phase = Phase::Busy;
                 self.changed = true;
+                self.use_place(session);
                 self.write(line);
             }
             Phase::Idle => self.mark_written(session),
-            Phase::Stopped | Phase::Failed => self.start(session),
+            Phase::Stopped | Phase::Failed => self.start(batch, session),
             Phase::Starting | Phase::Busy | Phase::Stopping => {}
         }
     }
@@ -601,14 +616,14 @@ impl State {
         self.deleted = waiting.iter().any(|waiting| matches!(waiting, WhenStopped::Delete(_)));
         let answer = WithSession { ok: true, session: self.summary(&session.context) };
         if !self.deleted {
-            return waiting.into_iter().for_each(|waiting| waiting.reply().ok(&answer));
+            return waiting.into_iter().filter_map(WhenStopped::reply).for_each(|reply| reply.ok(&answer));
         }
         self.changed = true;
         self.pending.push(Change::Delete(self.key));
         let (context, id) = (session.context.clone(), self.id.clone());
         self.on_stored.push(Box::new(move |_| {
             context.live.remove(&id);
-            waiting.into_iter().for_each(|waiting| waiting.reply().ok(&answer));
+            waiting.into_iter().filter_map(WhenStopped::reply).for_each(|reply| reply.ok(&answer));
         }));
     }
 

@@ -92,9 +92,27 @@ impl Session {
         batch.send(&state.viewers);
         state.submit(&self.context.store);
         let next = state.next_deadline(&self.context);
+        if self.context.slots.is_crowded() && state.can_make_room() {
+            self.context.slots.ring();
+        }
         drop(guard);
         self.schedule(next);
         result
+    }
+
+    /// Leaves the memory, if all of it is on the disk; otherwise it is tried again later.
+    fn unload(&self, now: Instant) {
+        let stays = self.with(|state, _| {
+            let touched = std::mem::take(&mut state.touched) && !state.reserved;
+            if touched {
+                state.pending.push(Change::Session(Box::new(state.row())));
+            }
+            touched
+        });
+        // The timer holds it as well.
+        if stays || !self.context.live.unload(self, 1) {
+            self.with(|state, _| state.idle_since = now);
+        }
     }
 
     fn schedule(&self, next: Option<Instant>) {
@@ -143,6 +161,7 @@ impl Session {
     pub fn touch(&self) -> bool {
         let mut state = self.state.lock();
         state.last_activity = now_ms();
+        state.touched = true;
         !state.deleted
     }
 
@@ -197,6 +216,7 @@ impl Session {
         if let (Some(Ok(seq)), false) = (after, known) {
             self.catch_up_from(viewer, seq);
         }
+        self.prestart();
         self.context.room.ring();
     }
 
@@ -257,6 +277,7 @@ impl Session {
             self.send_endings(viewer, after, position.seq);
         }
         self.catch_up_from(viewer, position.seq);
+        self.prestart();
         self.context.room.ring();
         true
     }
@@ -298,8 +319,7 @@ impl Session {
 
     /// Whether it may be unloaded: nobody is there, nothing is to be done, and all of it is on the disk.
     pub(super) fn is_at_rest(&self) -> bool {
-        let state = self.state.lock();
-        state.is_at_rest() && state.log.is_stored()
+        self.state.lock().is_at_rest() && self.context.store.is_settled()
     }
 
     /// Runs `work` for each viewer.
@@ -351,9 +371,8 @@ impl Timed for Session {
             state.on_deadline(now, batch, self);
             state.unloads_at(&self.context).is_some_and(|at| now >= at)
         });
-        // The timer holds it as well.
-        if at_rest && !self.context.live.unload(self, 1) {
-            self.with(|state, _| state.idle_since = now);
+        if at_rest {
+            self.unload(now);
         }
         None
     }

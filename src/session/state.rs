@@ -25,6 +25,7 @@ use super::events::{EVENT_BYTES_MAX, Failure, Notice, Queued, Summary, json, now
 use super::fanout::{Audience, Batch, Reply, Viewer};
 use super::live::Live;
 use super::log::Log;
+use super::slots::Slots;
 use crate::claude::process::Process;
 use crate::claude::supervisor::Supervisor;
 use crate::net::Room;
@@ -71,6 +72,8 @@ pub struct Context {
     pub store: Arc<Store>,
     /// The sessions that are in memory.
     pub live: Live,
+    /// How many processes there may be.
+    pub slots: Slots,
     /// The version that the last process has told.
     pub agent_version: Mutex<Option<String>>,
     /// How long a process may take to answer `initialize`.
@@ -107,6 +110,19 @@ pub(super) enum Phase {
     Busy,
     Stopping,
     Failed,
+}
+
+/// Whether the session may have a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    None,
+    /// It waits in line.
+    Waiting,
+    /// It has, or may start, one.
+    Taken {
+        /// Nobody has asked anything yet.
+        early: bool,
+    },
 }
 
 /// Claude's own side of the conversation.
@@ -214,13 +230,15 @@ pub(super) struct Interrupt {
 /// What is to be done when no process is left.
 pub(super) enum WhenStopped {
     Tell(Reply),
-    Delete(Reply),
+    /// The session goes; nobody is told where it has expired.
+    Delete(Option<Reply>),
 }
 
 impl WhenStopped {
-    pub fn reply(self) -> Reply {
+    pub fn reply(self) -> Option<Reply> {
         match self {
-            WhenStopped::Tell(reply) | WhenStopped::Delete(reply) => reply,
+            WhenStopped::Tell(reply) => Some(reply),
+            WhenStopped::Delete(reply) => reply,
         }
     }
 }
@@ -261,6 +279,7 @@ pub struct State {
     pub(super) last_words: Option<String>,
     /// How much of a terminal's transcript its history has.
     pub(super) imported_bytes: u64,
+    pub(super) place: Place,
     pub(super) process: Option<Arc<Process>>,
     /// Counts the starts: what an older process still says is told apart.
     pub(super) launch: u64,
@@ -299,6 +318,8 @@ pub struct State {
     pub(super) bad_lines: u64,
     pub(super) control_requests: u64,
     pub(super) shutting_down: bool,
+    /// Somebody was here since the row was last stored.
+    pub(super) touched: bool,
     /// It is deleted, or on its way to be.
     pub(super) deleted: bool,
     /// What the store is to get, in this order, when the lock is released.
@@ -337,6 +358,7 @@ impl State {
             prompts: 0,
             last_words: None,
             imported_bytes: 0,
+            place: Place::None,
             process: None,
             launch: 0,
             start_until: None,
@@ -363,6 +385,7 @@ impl State {
             bad_lines: 0,
             control_requests: 0,
             shutting_down: false,
+            touched: false,
             deleted: false,
             pending: Vec::new(),
             on_stored: Vec::new(),

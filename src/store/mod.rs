@@ -99,6 +99,12 @@ impl Store {
         self.shared.waiting.load(Ordering::Acquire) > QUEUE_BYTES_MAX
     }
 
+    /// Whether nothing waits: all that was submitted is on the disk, or was refused.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.shared.waiting.load(Ordering::Acquire) == 0
+    }
+
     /// Whether the last attempt to write has failed.
     #[must_use]
     pub fn in_trouble(&self) -> bool {

@@ -91,7 +91,7 @@ fn a_signal_at_any_moment_of_a_start_leaves_nothing() {
             scene.ask("spawn");
         }
         if random.bool() && prompts > 0 {
-            scene.wait_state("starting");
+            scene.client.wait_event("sessionUpdated", |session| session["state"] == "starting");
         }
         scene.finish();
     }

@@ -82,6 +82,8 @@ impl Builder {
         let mut command = self.workspace.command(&self.exe);
         if self.defaults {
             command.arg("--port=0");
+            // A process comes with the first prompt, unless a test wants it earlier.
+            command.arg("--prestart=0");
             command.arg(format!("--data-dir={}", self.workspace.data().display()));
             command.arg(format!("--cwd={}", self.workspace.work().display()));
         }

@@ -1,0 +1,106 @@
+//! The thread that keeps house among the sessions: it makes room for those that wait for a process, and deletes those that
+//! nobody has used for too long.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded, select};
+
+use super::events::now_ms;
+use super::manager::SessionManager;
+use super::session::Session;
+
+/// Old sessions are looked for again after this time at the latest, and deleted that many at a time.
+const EXPIRY_PAUSE: Duration = Duration::from_secs(3600);
+const EXPIRED_AT_ONCE_MAX: usize = 100;
+
+/// And not more often than this.
+const EXPIRY_PAUSE_MIN: Duration = Duration::from_millis(100);
+
+/// The running thread.
+pub struct Keeper {
+    stop: Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Keeper {
+    /// Starts the thread. `ttl`: a session that was not used for so long is deleted.
+    ///
+    /// # Errors
+    /// When the system has no thread to give.
+    pub fn start(manager: Arc<SessionManager>, ttl: Option<Duration>) -> io::Result<Keeper> {
+        let (stop, stopped) = bounded(0);
+        let thread =
+            std::thread::Builder::new().name("keeper".into()).spawn(move || manager.keep_house(ttl, &stopped))?;
+        Ok(Keeper { stop, thread })
+    }
+
+    /// Ends it.
+    pub fn stop(self) {
+        drop(self.stop);
+        if self.thread.join().is_err() {
+            log::error!("the keeper has ended in a fault");
+        }
+    }
+}
+
+impl SessionManager {
+    fn keep_house(&self, ttl: Option<Duration>, stopped: &Receiver<()>) {
+        let rings = self.context.slots.rings().clone();
+        loop {
+            self.make_room();
+            let again = ttl.map(|ttl| Instant::now() + self.expire(ttl));
+            let wait = again.map_or_else(crossbeam_channel::never, crossbeam_channel::at);
+            select! {
+                recv(rings) -> _ => {}
+                recv(wait) -> _ => {}
+                recv(stopped) -> _ => return,
+            }
+        }
+    }
+
+    /// Starts those that wait for a process, as far as there are places. Where there is none, the session that has had
+    /// nothing to do for longest stops its process; when that is gone, the next is called.
+    fn make_room(&self) {
+        while let Some((session, free)) = self.context.slots.first_in_line() {
+            if !free {
+                return self.hibernate_one();
+            }
+            if let Some(session) = session.upgrade() {
+                session.start_waiting();
+            }
+        }
+    }
+
+    fn hibernate_one(&self) {
+        let mut idle: Vec<(Instant, Arc<Session>)> = (self.context.live.all().into_iter())
+            .filter_map(|session| Some((session.can_make_room_since()?, session)))
+            .collect();
+        idle.sort_by_key(|(since, _)| *since);
+        // One that has got something to do since then is passed over.
+        let _ = idle.iter().any(|(_, session)| session.make_room());
+    }
+
+    /// Deletes what nobody has used for `ttl`, and says when to look again.
+    fn expire(&self, ttl: Duration) -> Duration {
+        let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+        let before = now_ms().saturating_sub(ttl_ms);
+        let Ok(expired) = self.context.store.idle_since(before, EXPIRED_AT_ONCE_MAX) else { return EXPIRY_PAUSE };
+        let mut deleted = 0;
+        for id in &expired {
+            match self.get_session_untouched(id) {
+                Ok(session) if session.expire(before) => deleted += 1,
+                _ => {}
+            }
+        }
+        if deleted > 0 {
+            log::info!("deleted {deleted} session(s) that nobody has used for {} s (--session-ttl)", ttl.as_secs());
+        }
+        let oldest = self.context.store.oldest_activity().ok().flatten();
+        let left = oldest.map_or(ttl_ms, |oldest| oldest.saturating_add(ttl_ms).saturating_sub(now_ms()));
+        // What is in use, or on its way out, is still the oldest.
+        Duration::from_millis(left).max(ttl / 10).clamp(EXPIRY_PAUSE_MIN, EXPIRY_PAUSE)
+    }
+}
