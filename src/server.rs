@@ -14,6 +14,7 @@ use crate::auth::{AuthGuard, Token, Verdict};
 use crate::claude::command::{Agent, find_on_path, is_executable};
 use crate::claude::guardian::take_server_lock;
 use crate::claude::supervisor::{self, Supervisor};
+use crate::claude::transcripts::{Transcripts, projects_dir};
 use crate::config::{AgentChoice, Config, Mode};
 use crate::net::{Options, Room, Server, SocketIo};
 use crate::proto::http::{Head, HostPolicy, Method, Response};
@@ -31,7 +32,7 @@ use crate::timer::Timer;
 /// From the first signal to the exit, at most.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(12);
 
-/// A session that nobody uses leaves the memory after this time.
+/// A session that nobody uses leaves the memory after this time, or as soon as its process would stop.
 const UNLOAD_AFTER: Duration = Duration::from_secs(10);
 
 /// How long clients get to take leave.
@@ -210,13 +211,15 @@ fn manager(
         mode: if shared { "shared" } else { "isolated" },
         store: store.clone(),
         live: Live::default(),
+        transcripts: transcripts(config, supervisor.agent()),
+        importing: parking_lot::Mutex::default(),
         slots: Slots::new(config.max_processes, config.prestart),
         agent_version: parking_lot::Mutex::default(),
         start_timeout: config.start_timeout,
         interrupt_timeout: config.interrupt_timeout,
         // The shared session's process lives as long as the server.
         idle_timeout: config.idle_timeout.filter(|_| !shared),
-        unload_after: Some(UNLOAD_AFTER).filter(|_| !shared),
+        unload_after: Some(config.idle_timeout.map_or(UNLOAD_AFTER, |idle| idle.min(UNLOAD_AFTER))).filter(|_| !shared),
     };
     let defaults = Choices {
         cwd: config.cwd.clone(),
@@ -227,6 +230,13 @@ fn manager(
     };
     SessionManager::new(config.mode, context, defaults, config.max_sessions)
         .map_err(|error| Failure::new(3, format!("cannot read the stored sessions: {}", error.message)))
+}
+
+/// Conversations of a terminal are of use only where Claude itself can go on with them.
+fn transcripts(config: &Config, agent: &Agent) -> Option<Transcripts> {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    let projects = projects_dir(variable("CLAUDE_CONFIG_DIR"), variable("HOME")).filter(|_| !agent.demo)?;
+    Some(Transcripts::new(projects, config.allow_roots.clone()))
 }
 
 fn options(config: &Config, room: Arc<Room>) -> Options {

@@ -75,7 +75,13 @@ impl SessionManager {
     }
 
     fn hibernate_one(&self) {
-        let mut idle: Vec<(Instant, Arc<Session>)> = (self.context.live.all().into_iter())
+        let sessions = self.context.live.all();
+        let stopping = sessions.iter().filter(|session| session.is_stopping()).count();
+        if stopping >= self.context.slots.waiting() {
+            // Room is being made for each of them already.
+            return;
+        }
+        let mut idle: Vec<(Instant, Arc<Session>)> = (sessions.into_iter())
             .filter_map(|session| Some((session.can_make_room_since()?, session)))
             .collect();
         idle.sort_by_key(|(since, _)| *since);

@@ -148,7 +148,8 @@ impl SessionManager {
                 return Ok(session);
             }
             let moment = live.moment();
-            let row = self.context.store.session(id).map_err(storage_error)?.ok_or_else(Error::invalid_session)?;
+            let row = self.context.store.session(id).map_err(storage_error)?;
+            let row = self.bring_in(id, row)?.ok_or_else(Error::invalid_session)?;
             let session = Session::load(row, self.context.clone())?;
             // If one was unloaded in the meantime it may have been this one, with more than what was read.
             if let Ok(session) = live.admit(&session, moment) {
@@ -201,6 +202,8 @@ impl SessionManager {
             let live: HashSet<&str> = live.iter().map(|session| &*session.id).collect();
             let rows = self.context.store.list(query, below, limit + 1 + live.len()).map_err(storage_error)?;
             let stored = rows.into_iter().filter(|row| !live.contains(row.id.as_str()));
+            let terminals = self.terminal_sessions(query, below)?.into_iter();
+            sessions.extend(terminals.filter(|summary| !live.contains(summary.session_id.as_str())));
             sessions.extend(stored.map(|row| State::from_row(row.id.as_str().into(), row, 0).summary(&self.context)));
         }
         sessions.sort_by_cached_key(|summary| std::cmp::Reverse(place(summary)));

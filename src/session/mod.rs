@@ -34,4 +34,5 @@ pub mod session;
 pub mod slots;
 pub mod state;
 mod stored;
+mod terminal;
 mod turn;

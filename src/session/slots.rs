@@ -114,7 +114,12 @@ impl Slots {
 
     /// Whether somebody waits, so that a session with nothing to do should make room.
     pub(super) fn is_crowded(&self) -> bool {
-        self.waiting.load(Ordering::Acquire) > 0
+        self.waiting() > 0
+    }
+
+    /// How many wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Acquire)
     }
 
     /// Calls the keeper.

@@ -28,6 +28,7 @@ use super::log::Log;
 use super::slots::Slots;
 use crate::claude::process::Process;
 use crate::claude::supervisor::Supervisor;
+use crate::claude::transcripts::Transcripts;
 use crate::net::Room;
 use crate::proto::claude::Content;
 use crate::store::{Change, Done, EventRow, Key, Store, Submission, event_head};
@@ -74,6 +75,10 @@ pub struct Context {
     pub live: Live,
     /// How many processes there may be.
     pub slots: Slots,
+    /// What a `claude` in a terminal has left, if this server's agent can go on with it.
+    pub transcripts: Option<Transcripts>,
+    /// Held by whoever brings one of them in.
+    pub importing: Mutex<()>,
     /// The version that the last process has told.
     pub agent_version: Mutex<Option<String>>,
     /// How long a process may take to answer `initialize`.

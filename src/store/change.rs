@@ -206,6 +206,8 @@ pub enum Change {
     Resolved(Key, String, &'static str, String),
     /// A text to be found by: whose, and its number there. Takes the place of an older one of that number.
     Text(Key, u64, String),
+    /// The session's events and texts are to go.
+    Clear(Key),
     /// The session and all that belongs to it is to go.
     Delete(Key),
     /// A new session gets the events and texts of another, up to this number.
@@ -267,6 +269,7 @@ impl Change {
                 let sql = "INSERT OR REPLACE INTO search (rowid, text) VALUES (?1, ?2)";
                 to.prepare_cached(sql)?.execute(params![text_key(*session, *number), text])?;
             }
+            Change::Clear(session) => clear(to, *session)?,
             Change::Delete(session) => delete(to, *session)?,
             Change::Fork { to: new, from, seq } => copy_conversation(to, *new, *from, *seq, log)?,
         }
@@ -367,11 +370,16 @@ fn accept(to: &Transaction<'_>, prompt: &PromptRow) -> rusqlite::Result<Accepted
 }
 
 fn delete(to: &Transaction<'_>, session: Key) -> rusqlite::Result<()> {
-    let (first, after) = (first_key(session), first_key(session + 1));
-    to.execute("DELETE FROM events WHERE key >= ?1 AND key < ?2", [first, after])?;
-    to.execute("DELETE FROM prompts WHERE key >= ?1 AND key < ?2", [first, after])?;
+    clear(to, session)?;
+    to.execute("DELETE FROM prompts WHERE key >= ?1 AND key < ?2", [first_key(session), first_key(session + 1)])?;
     to.execute("DELETE FROM questions WHERE session = ?1", [session])?;
     // What Claude called it stays known: or its transcript would come up again as a terminal's.
+    to.execute("DELETE FROM sessions WHERE key = ?1", [session])?;
+    Ok(())
+}
+
+fn clear(to: &Transaction<'_>, session: Key) -> rusqlite::Result<()> {
+    to.execute("DELETE FROM events WHERE key >= ?1 AND key < ?2", [first_key(session), first_key(session + 1)])?;
     let (first, after) = (text_key(session, 0), text_key(session + 1, 0));
     let texts: Vec<i64> = to
         .prepare("SELECT rowid FROM search WHERE rowid >= ?1 AND rowid < ?2")?
@@ -380,7 +388,6 @@ fn delete(to: &Transaction<'_>, session: Key) -> rusqlite::Result<()> {
     for text in texts {
         to.prepare_cached("DELETE FROM search WHERE rowid = ?1")?.execute([text])?;
     }
-    to.execute("DELETE FROM sessions WHERE key = ?1", [session])?;
     Ok(())
 }
 

@@ -233,7 +233,7 @@ impl Store {
         })
     }
 
-    /// The names of the conversations that began here, or came here.
+    /// Whether a conversation began here, or came here.
     ///
     /// # Errors
     /// [`Trouble`].
@@ -241,6 +241,17 @@ impl Store {
         self.read(|db| {
             let sql = "SELECT 1 FROM conversations WHERE uuid = ?1";
             db.prepare_cached(sql)?.exists([uuid])
+        })
+    }
+
+    /// Whether anything was ever asked in that session here.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub fn was_asked(&self, session: Key) -> Result<bool, Trouble> {
+        self.read(|db| {
+            let sql = "SELECT 1 FROM prompts WHERE key >= ?1 AND key < ?2 LIMIT 1";
+            db.prepare_cached(sql)?.exists([first_key(session), first_key(session + 1)])
         })
     }
 

@@ -8,6 +8,7 @@ mod config;
 mod death;
 mod http;
 mod modes;
+mod places;
 mod queue;
 mod restart;
 mod scene;
