@@ -64,29 +64,19 @@ impl SessionManager {
     /// Starts those that wait for a process, as far as there are places. Where there is none, the session that has had
     /// nothing to do for longest stops its process; when that is gone, the next is called.
     fn make_room(&self) {
-        while let Some((session, free)) = self.context.slots.first_in_line() {
-            if !free {
-                return self.hibernate_one();
-            }
-            if let Some(session) = session.upgrade() {
+        while let Some(session) = self.context.slots.first_in_line() {
+            let sessions = self.context.live.all();
+            let stopping = sessions.iter().filter(|session| session.is_stopping()).count();
+            // Asked behind that count: what was not stopping any more has given its place back.
+            if self.context.slots.has_room() {
                 session.start_waiting();
+            } else if stopping < self.context.slots.waiting() {
+                return hibernate_one(sessions);
+            } else {
+                // Room is being made for each of them already.
+                return;
             }
         }
-    }
-
-    fn hibernate_one(&self) {
-        let sessions = self.context.live.all();
-        let stopping = sessions.iter().filter(|session| session.is_stopping()).count();
-        if stopping >= self.context.slots.waiting() {
-            // Room is being made for each of them already.
-            return;
-        }
-        let mut idle: Vec<(Instant, Arc<Session>)> = (sessions.into_iter())
-            .filter_map(|session| Some((session.can_make_room_since()?, session)))
-            .collect();
-        idle.sort_by_key(|(since, _)| *since);
-        // One that has got something to do since then is passed over.
-        let _ = idle.iter().any(|(_, session)| session.make_room());
     }
 
     /// Deletes what nobody has used for `ttl`, and says when to look again.
@@ -109,4 +99,14 @@ impl SessionManager {
         // What is in use, or on its way out, is still the oldest.
         Duration::from_millis(left).max(ttl / 10).clamp(EXPIRY_PAUSE_MIN, EXPIRY_PAUSE)
     }
+}
+
+/// Stops the process of the session that has had nothing to do for longest.
+fn hibernate_one(sessions: Vec<Arc<Session>>) {
+    let mut idle: Vec<(Instant, Arc<Session>)> = (sessions.into_iter())
+        .filter_map(|session| Some((session.can_make_room_since()?, session)))
+        .collect();
+    idle.sort_by_key(|(since, _)| *since);
+    // One that has got something to do since then is passed over.
+    let _ = idle.iter().any(|(_, session)| session.make_room());
 }

@@ -5,7 +5,7 @@
 //! This lock is taken under a session's, and nothing is taken under it.
 
 use std::collections::VecDeque;
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -102,14 +102,22 @@ impl Slots {
         self.count(&taken);
     }
 
-    /// The first in line, and whether there is a place for it.
-    pub(super) fn first_in_line(&self) -> Option<(Weak<Session>, bool)> {
+    /// The first in line.
+    pub(super) fn first_in_line(&self) -> Option<Arc<Session>> {
         let mut taken = self.taken.lock();
-        // Those that were forgotten while they waited.
-        taken.line.retain(|session| session.strong_count() > 0);
-        self.count(&taken);
-        let first = taken.line.front().cloned()?;
-        Some((first, taken.processes < self.processes_max))
+        loop {
+            self.count(&taken);
+            match taken.line.front()?.upgrade() {
+                Some(session) => return Some(session),
+                // It was forgotten while it waited.
+                None => taken.line.pop_front(),
+            };
+        }
+    }
+
+    /// Whether a process may be started.
+    pub(super) fn has_room(&self) -> bool {
+        self.taken.lock().processes < self.processes_max
     }
 
     /// Whether somebody waits, so that a session with nothing to do should make room.
