@@ -103,9 +103,8 @@ impl SessionManager {
 
 /// Stops the process of the session that has had nothing to do for longest.
 fn hibernate_one(sessions: Vec<Arc<Session>>) {
-    let mut idle: Vec<(Instant, Arc<Session>)> = (sessions.into_iter())
-        .filter_map(|session| Some((session.can_make_room_since()?, session)))
-        .collect();
+    let mut idle: Vec<(Instant, Arc<Session>)> =
+        (sessions.into_iter()).filter_map(|session| Some((session.can_make_room_since()?, session))).collect();
     idle.sort_by_key(|(since, _)| *since);
     // One that has got something to do since then is passed over.
     let _ = idle.iter().any(|(_, session)| session.make_room());

@@ -5,8 +5,8 @@
 //! This lock is taken under a session's, and nothing is taken under it.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
