@@ -39,7 +39,8 @@ impl Session {
                 }
             });
             state.submit(&self.context.store);
-            self.context.store.submit(Submission { changes, done: vec![outcome], refusable: true });
+            let on_its_way = state.on_its_way.clone();
+            self.context.store.submit(Submission { changes, done: vec![outcome], refusable: true, on_its_way });
         });
     }
 
@@ -70,6 +71,9 @@ impl Session {
     pub fn fork(&self, id: &str, reply: Reply) {
         let (context, id) = (self.context.clone(), id.to_owned());
         self.with(|state, _| {
+            if state.deleted {
+                return reply.fail(&Error::invalid_session());
+            }
             let key = context.store.new_key();
             let row = SessionRow {
                 key,
@@ -106,7 +110,8 @@ impl Session {
                     reply.ok(&WithSession { ok: true, session: session.summary() });
                 }
             });
-            context.store.submit(Submission { changes, done: vec![done], refusable: true });
+            let on_its_way = state.on_its_way.clone();
+            context.store.submit(Submission { changes, done: vec![done], refusable: true, on_its_way });
         });
     }
 
@@ -214,13 +219,16 @@ impl State {
             content: open.content,
             attachments: open.attachments.and_then(|list| serde_json::from_str(&list).ok()).unwrap_or_default(),
         };
-        if !prompt.marked {
-            self.queue.push_back(prompt);
-            return;
-        }
+        let (code, text) = match (open.is_damaged, prompt.marked) {
+            (true, _) => ("storage_damaged", "what was stored of this prompt is damaged: ask again"),
+            (false, true) => (
+                "interrupted_by_restart",
+                "the server was stopped while this prompt was with Claude: ask again if it is still wanted",
+            ),
+            (false, false) => return self.queue.push_back(prompt),
+        };
         self.record_asked(batch, &prompt);
-        let text = "the server was stopped while this prompt was with Claude: ask again if it is still wanted";
-        self.notice_of(batch, "warning", "interrupted_by_restart", text, Some(&prompt.id));
+        self.notice_of(batch, "warning", code, text, Some(&prompt.id));
         self.respond_unasked(batch, &prompt);
     }
 

@@ -54,31 +54,34 @@ pub(super) const SESSION_COLUMNS: &str = "key, id, source, uuid, has_turns, fork
 
 impl SessionRow {
     pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
-        let cwd: Vec<u8> = row.get(7)?;
+        // A flipped bit must not hide the session, and with it the whole page of the list.
+        let bytes = |column| row.get_ref(column)?.as_bytes_or_null().map_err(rusqlite::Error::from);
+        let text = |column| bytes(column).map(|bytes| bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned()));
+        let number = |column| row.get::<_, u64>(column).unwrap_or_default();
         Ok(SessionRow {
             key: row.get(0)?,
             id: row.get(1)?,
-            source: row.get(2)?,
+            source: text(2)?.unwrap_or_default(),
             uuid: row.get(3)?,
             has_turns: row.get(4)?,
-            forked_from: row.get(5)?,
-            title: row.get(6)?,
-            cwd: PathBuf::from(OsStr::from_bytes(&cwd)),
-            model: row.get(8)?,
-            permission_mode: row.get(9)?,
-            effort: row.get(10)?,
-            model_in_use: row.get(11)?,
-            permission_mode_in_use: row.get(12)?,
-            agent_version: row.get(13)?,
-            created_at: row.get(14)?,
-            last_activity: row.get(15)?,
+            forked_from: text(5)?,
+            title: text(6)?,
+            cwd: PathBuf::from(OsStr::from_bytes(bytes(7)?.unwrap_or_default())),
+            model: text(8)?,
+            permission_mode: text(9)?,
+            effort: text(10)?,
+            model_in_use: text(11)?,
+            permission_mode_in_use: text(12)?,
+            agent_version: text(13)?,
+            created_at: number(14),
+            last_activity: number(15),
             ended: row.get(16)?,
-            turns: row.get(17)?,
+            turns: number(17),
             cost_usd: row.get(18)?,
-            last_words: row.get(19)?,
-            failure: row.get(20)?,
-            prompts: row.get(21)?,
-            imported_bytes: row.get(22)?,
+            last_words: text(19)?,
+            failure: text(20)?,
+            prompts: number(21),
+            imported_bytes: number(22),
         })
     }
 
@@ -222,6 +225,19 @@ pub enum Change {
 }
 
 impl Change {
+    /// Whose it is.
+    pub(super) fn session(&self) -> Key {
+        match self {
+            Change::Session(row) => row.key,
+            Change::Event(event) => event.session,
+            Change::Accept(prompt) => prompt.session,
+            Change::Ended { session, .. } | Change::Fork { to: session, .. } => *session,
+            Change::Written(session, _) | Change::NotWritten(session, _) | Change::Asked(session, ..) => *session,
+            Change::Question(session, _) | Change::Resolved(session, ..) => *session,
+            Change::Text(session, ..) | Change::Clear(session) | Change::Delete(session) => *session,
+        }
+    }
+
     /// About what it takes while it waits.
     pub(super) fn bytes(&self) -> usize {
         64 + match self {
@@ -234,8 +250,15 @@ impl Change {
         }
     }
 
-    /// Writes it. `accepted` is what an earlier [`Change::Accept`] of the same submission has found.
-    pub(super) fn apply(&self, to: &Transaction<'_>, log: i64, accepted: &mut Accepted) -> rusqlite::Result<()> {
+    /// Writes it; what is for the index of what was said only if that is `indexed`. `accepted` is what an earlier
+    /// [`Change::Accept`] of the same submission has found.
+    pub(super) fn apply(
+        &self,
+        to: &Transaction<'_>,
+        log: i64,
+        indexed: bool,
+        accepted: &mut Accepted,
+    ) -> rusqlite::Result<()> {
         match self {
             Change::Session(row) => save_session(to, row)?,
             Change::Event(event) => save_event(to, event, log)?,
@@ -265,13 +288,19 @@ impl Change {
                 let sql = "INSERT OR REPLACE INTO questions VALUES (?1, ?2, ?3, ?4)";
                 to.prepare_cached(sql)?.execute(params![session, request, behavior, by])?;
             }
+            Change::Text(..) if !indexed => {}
             Change::Text(session, number, text) => {
                 let sql = "INSERT OR REPLACE INTO search (rowid, text) VALUES (?1, ?2)";
                 to.prepare_cached(sql)?.execute(params![text_key(*session, *number), text])?;
             }
-            Change::Clear(session) => clear(to, *session)?,
-            Change::Delete(session) => delete(to, *session)?,
-            Change::Fork { to: new, from, seq } => copy_conversation(to, *new, *from, *seq, log)?,
+            Change::Clear(session) => clear(to, *session, indexed)?,
+            Change::Delete(session) => delete(to, *session, indexed)?,
+            Change::Fork { to: new, from, seq } => {
+                copy_conversation(to, *new, *from, *seq, log)?;
+                if indexed {
+                    index_conversation(to, *new)?;
+                }
+            }
         }
         Ok(())
     }
@@ -369,8 +398,8 @@ fn accept(to: &Transaction<'_>, prompt: &PromptRow) -> rusqlite::Result<Accepted
     Ok(Accepted::New)
 }
 
-fn delete(to: &Transaction<'_>, session: Key) -> rusqlite::Result<()> {
-    clear(to, session)?;
+fn delete(to: &Transaction<'_>, session: Key, indexed: bool) -> rusqlite::Result<()> {
+    clear(to, session, indexed)?;
     to.execute("DELETE FROM prompts WHERE key >= ?1 AND key < ?2", [first_key(session), first_key(session + 1)])?;
     to.execute("DELETE FROM questions WHERE session = ?1", [session])?;
     // What Claude called it stays known: or its transcript would come up again as a terminal's.
@@ -378,20 +407,16 @@ fn delete(to: &Transaction<'_>, session: Key) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn clear(to: &Transaction<'_>, session: Key) -> rusqlite::Result<()> {
+fn clear(to: &Transaction<'_>, session: Key, indexed: bool) -> rusqlite::Result<()> {
     to.execute("DELETE FROM events WHERE key >= ?1 AND key < ?2", [first_key(session), first_key(session + 1)])?;
-    let (first, after) = (text_key(session, 0), text_key(session + 1, 0));
-    let texts: Vec<i64> = to
-        .prepare("SELECT rowid FROM search WHERE rowid >= ?1 AND rowid < ?2")?
-        .query_map([first, after], |row| row.get(0))?
-        .collect::<rusqlite::Result<_>>()?;
-    for text in texts {
-        to.prepare_cached("DELETE FROM search WHERE rowid = ?1")?.execute([text])?;
+    if indexed {
+        let texts = [text_key(session, 0), text_key(session + 1, 0)];
+        to.execute("DELETE FROM search WHERE rowid >= ?1 AND rowid < ?2", texts)?;
     }
     Ok(())
 }
 
-/// The events, the prompts that are over, and the index of both.
+/// The events, and the prompts that are over.
 fn copy_conversation(to: &Transaction<'_>, new: Key, old: Key, seq: u64, log: i64) -> rusqlite::Result<()> {
     let sql = "INSERT INTO events SELECT key - ?1 + ?2, time, ?5, name, essentials, data FROM events \
                WHERE key > ?3 AND key <= ?4";
@@ -399,10 +424,17 @@ fn copy_conversation(to: &Transaction<'_>, new: Key, old: Key, seq: u64, log: i6
     let sql = "INSERT INTO prompts SELECT key - ?1 + ?2, ?4, id, state, time, seq, end_seq, text, content, attachments, \
                response FROM prompts WHERE session = ?3 AND state >= 2 AND end_seq <= ?5";
     to.execute(sql, params![first_key(old), first_key(new), old, new, seq])?;
+    Ok(())
+}
+
+/// Puts the prompts and replies of a session into the index.
+fn index_conversation(to: &Transaction<'_>, session: Key) -> rusqlite::Result<()> {
     let sql = "INSERT INTO search (rowid, text) SELECT ?1 + 2 * (key & 0x7fffff), text FROM prompts WHERE session = ?2";
-    to.execute(sql, [text_key(new, 0), new])?;
+    to.execute(sql, [text_key(session, 0), session])?;
+    // A response begins behind its `{`, see the schema.
     let sql = "INSERT INTO search (rowid, text) SELECT ?1 + 2 * (key & 0x7fffff) + 1, \
-               json_extract('{' || substr(response, 2), '$.fullResponse') FROM prompts WHERE session = ?2 AND response IS NOT NULL";
-    to.execute(sql, [text_key(new, 0), new])?;
+               json_extract('{' || substr(response, 2), '$.fullResponse') FROM prompts \
+               WHERE session = ?2 AND json_valid('{' || substr(response, 2))";
+    to.execute(sql, [text_key(session, 0), session])?;
     Ok(())
 }
