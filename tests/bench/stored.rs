@@ -3,7 +3,6 @@
 //! `bench_stored SERVER [SESSIONS [EVENTS]]` prints one line a measure, with the median, the 99th percentile and the
 //! worst of many.
 
-#[allow(dead_code, reason = "the tests' tools; not all are needed here")]
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -69,6 +68,7 @@ fn fill(dir: &std::path::Path, sessions: u64, events: u64) {
             changes: session(&store, &id, number, events, &mut random),
             done: Vec::new(),
             refusable: false,
+            on_its_way: Arc::default(),
         });
         while store.is_behind() {
             std::thread::yield_now();
