@@ -600,18 +600,18 @@ impl State {
     pub(super) fn resolve(&mut self, batch: &mut Batch, at: usize, behavior: &'static str, by: &str) {
         let question = self.questions.remove(at);
         self.record_resolved(batch, &question.request_id, behavior, by);
-        let resolved = Resolved { request_id: question.request_id, behavior, by: by.to_owned() };
-        remember(&mut self.resolved, resolved, RESOLVED_MAX);
         self.changed = true;
     }
 
-    /// Tells every viewer how a question ended.
+    /// Tells every viewer how a question ended, and keeps it for answers that come too late.
     pub(super) fn record_resolved(&mut self, batch: &mut Batch, request_id: &str, behavior: &'static str, by: &str) {
         let id = self.id.clone();
         self.record(batch, Audience::All, "permissionResolved", "", |seq| {
             json(&PermissionResolved { session_id: &id, seq, request_id, behavior, by })
         });
         self.pending.push(Change::Resolved(self.key, request_id.to_owned(), behavior, by.to_owned()));
+        let resolved = Resolved { request_id: request_id.to_owned(), behavior, by: by.to_owned() };
+        remember(&mut self.resolved, resolved, RESOLVED_MAX);
     }
 
     /// No open question outlives its turn or its process.

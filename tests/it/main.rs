@@ -12,4 +12,5 @@ mod places;
 mod queue;
 mod restart;
 mod scene;
+mod store;
 mod wire;
