@@ -110,6 +110,8 @@ impl Session {
         // The timer holds it as well.
         if stays || !self.context.live.unload(self, 1) {
             self.with(|state, _| state.idle_since = now);
+        } else {
+            log::debug!("session {}: leaves the memory", self.id);
         }
     }
 
