@@ -103,11 +103,16 @@ impl Builder {
         Server { port, program, workspace }
     }
 
-    /// Starts it and waits until it listens; none where it ends instead, or hangs.
-    pub fn try_start(self) -> Option<Server> {
+    /// Starts it and waits until it listens, or has ended by itself.
+    ///
+    /// # Panics
+    /// When it does neither within [`DEADLINE`].
+    pub fn try_start(self) -> Result<Server, Ended> {
         let (program, workspace) = self.spawn();
-        let (_, port) = program.try_wait_line(Pipe::Stderr, 0, |line| port_in(&line.text()))?;
-        Some(Server { port, program, workspace })
+        match program.try_wait_line(Pipe::Stderr, 0, |line| port_in(&line.text())) {
+            Some((_, port)) => Ok(Server { port, program, workspace }),
+            None => Err(Ended::of(&program)),
+        }
     }
 
     /// Starts it where it is expected to end by itself, and waits for that.
@@ -116,10 +121,7 @@ impl Builder {
     /// When it has not ended within [`DEADLINE`].
     pub fn run(self) -> Ended {
         let (program, _workspace) = self.spawn();
-        let status = program.wait_exit(DEADLINE);
-        program.wait_end(Pipe::Stdout);
-        program.wait_end(Pipe::Stderr);
-        Ended { code: status.code(), stdout: program.text(Pipe::Stdout), stderr: program.text(Pipe::Stderr) }
+        Ended::of(&program)
     }
 }
 
@@ -132,6 +134,15 @@ pub struct Ended {
     pub stdout: String,
     /// All of its standard error.
     pub stderr: String,
+}
+
+impl Ended {
+    fn of(program: &Program) -> Ended {
+        let status = program.wait_exit(DEADLINE);
+        program.wait_end(Pipe::Stdout);
+        program.wait_end(Pipe::Stderr);
+        Ended { code: status.code(), stdout: program.text(Pipe::Stdout), stderr: program.text(Pipe::Stderr) }
+    }
 }
 
 /// A server that listens. Dropping it kills it; what its agents left running goes with the workspace.

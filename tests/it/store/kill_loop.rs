@@ -165,7 +165,7 @@ impl Loop {
         let count = self.random.u64(1..=passes.min(6));
         fs::write(self.armed(), "").expect("armed");
         let server = self.with_failure(&format!("{point}:{count}")).try_start();
-        if let Some(server) = server {
+        if let Ok(server) = server {
             thread::sleep(Duration::from_micros(self.random.u64(..60_000)));
             // If it is not dead already.
             server.signal(libc::SIGKILL);
