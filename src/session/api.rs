@@ -384,8 +384,8 @@ impl Viewer {
 }
 
 fn refused(error: &Error) -> ConnectError {
-    let mut data = error.details.clone();
-    data.insert("code".into(), error.code.name().into());
+    let mut data = Map::from_iter([("code".to_owned(), error.code.name().into())]);
+    data.extend(error.details.clone());
     ConnectError { message: error.message.clone(), data: Value::Object(data) }
 }
 

@@ -211,9 +211,9 @@ fn connecting() {
     check("with empty auth", "40{}", "40{\"sid\":\"SID\"}", &["42[\"auth\",{}]"]);
     check(
         "with auth",
-        "40{\"n\":[1],\"token\":\"123\"}",
+        "40{\"token\":\"123\",\"n\":[1]}",
         "40{\"sid\":\"SID\"}",
-        &["42[\"auth\",{\"n\":[1],\"token\":\"123\"}]"],
+        &["42[\"auth\",{\"token\":\"123\",\"n\":[1]}]"],
     );
     check("to a namespace", "40/custom,", "40/custom,{\"sid\":\"SID\"}", &["42/custom,[\"auth\",{}]"]);
     check("to a namespace without its comma", "40/custom", "40/custom,{\"sid\":\"SID\"}", &["42/custom,[\"auth\",{}]"]);
@@ -277,7 +277,8 @@ fn events_and_acknowledgements() {
         ",null",
         ",1,\"2\",{\"3\":[true]}",
         ",-1.5,1e-7",
-        ",{\"a\":2,\"z\":1}",
+        ",{\"z\":2,\"a\":{\"y\":[{\"c\":1,\"b\":2}],\"x\":0}}",
+        ",{\"10\":1,\"9\":2,\"\":3}",
         ",\"\\u0000\u{1f600}\"",
         ",[]",
         ",{\"message\":[[[]]]}",
