@@ -38,6 +38,7 @@ pub use crate::proto::frames::{CloseCode, Frames};
 use crate::proto::http::{Head, HostPolicy, Response};
 
 /// How long a client may take to send a request's head.
+pub use crate::proto::socketio::BadValue;
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a connection may stay without a successful CONNECT.
@@ -86,8 +87,9 @@ pub struct Handshake {
 pub struct Event {
     /// Its name.
     pub name: String,
-    /// Its arguments; binary ones are placeholders that name an attachment.
-    pub args: Vec<Value>,
+    /// Its arguments; binary ones are placeholders that name an attachment. Or which of them has no value: the application
+    /// says so to its client.
+    pub args: Result<Vec<Value>, BadValue>,
     /// The binary attachments.
     pub attachments: Vec<Vec<u8>>,
     /// The number under which the client waits for an acknowledgement.

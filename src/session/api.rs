@@ -327,6 +327,13 @@ impl App for Api {
             let message = format!("more than {EVENTS_PER_SECOND} events in a second");
             return reply.fail(&Error::new(Code::RateLimited, message));
         }
+        let args = match &event.args {
+            Ok(args) => args,
+            Err(bad) => {
+                let field = bad.field.as_deref().unwrap_or("data");
+                return reply.fail(&Error::field(field, "holds a number out of range, or half a surrogate pair"));
+            }
+        };
         let none = Value::Null;
         let data = event.args.first().unwrap_or(&none);
         if let Err(refusal) = self.dispatch(client, &event.name, data, reply) {

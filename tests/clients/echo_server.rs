@@ -38,7 +38,9 @@ impl App for Echo {
     }
 
     fn event(&self, client: &mut Client, event: Event) {
-        let arguments = Arguments { values: event.args, attachments: event.attachments };
+        // What has no value cannot be sent back.
+        let Ok(values) = event.args else { return };
+        let arguments = Arguments { values, attachments: event.attachments };
         match (event.name.as_str(), event.ack) {
             ("message", _) => client.emit("message-back", &arguments),
             ("message-with-ack", Some(id)) => client.ack(id, &arguments),

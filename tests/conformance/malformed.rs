@@ -27,7 +27,7 @@ fn malformed_packets_close() {
     let deep = format!("42[\"message\",{}{}]", "[".repeat(200), "]".repeat(200));
     let long_id = format!("42{digits}[\"message\"]");
     let many = format!("45{digits}-[\"message\"]");
-    let texts: [(&str, When, &str); 66] = [
+    let texts: [(&str, When, &str); 69] = [
         ("an empty packet", Connected, ""),
         ("a ping of the client's", Connected, "2"),
         ("a probe that is none", Connected, "2probe"),
@@ -71,8 +71,11 @@ fn malformed_packets_close() {
         ("JSON and more", Connected, "42[\"message\"]x"),
         ("two arrays", Connected, "42[\"message\"][]"),
         ("no JSON", Connected, "42[message]"),
-        ("a number without a value", Connected, "42[\"message\",1e400]"),
-        ("a lone surrogate", Connected, "42[\"message\",\"\\ud800\"]"),
+        ("a name that is a number without a value", Connected, "42[1e400]"),
+        ("a name that is a lone surrogate", Connected, "42[\"\\ud800\"]"),
+        ("a number without a value, cut off", Connected, "42[\"message\",1e400"),
+        ("an acknowledgement without a value", Connected, "431[1e400]"),
+        ("auth without a value", Fresh, "40{\"a\":\"\\ud800\"}"),
         ("the reserved name connect", Connected, "42[\"connect\"]"),
         ("the reserved name connect_error", Connected, "42[\"connect_error\"]"),
         ("the reserved name disconnect", Connected, "42[\"disconnect\"]"),

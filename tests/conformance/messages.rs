@@ -304,6 +304,12 @@ fn events_and_acknowledgements() {
         &[text("42[\"message\",1]"), text("427[\"message-with-ack\",2]"), text("42[\"message\",3]")],
         &[text("42[\"message-back\",1]"), text("437[2]"), text("42[\"message-back\",3]")],
     );
+    // The reference server takes these: the client is not cut off, though here they have no value to send back.
+    for bad in ["1e400", "\"\\ud800\"", "{\"a\":[\"\\udc00\"]}"] {
+        check("a value that is none here", &[text(&format!("421[\"message-with-ack\",{bad}]"))], &[]);
+        let with_bytes = text(&format!("451-[\"message\",{bad},{P0}]"));
+        check("beside an attachment", &[with_bytes, binary(b"x")], &[]);
+    }
     // Attachments follow their packet in order.
     let rows: [(&str, String, usize); 7] = [
         ("one attachment", P0.into(), 1),
