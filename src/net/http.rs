@@ -9,6 +9,7 @@ use tungstenite::handshake::derive_accept_key;
 
 use super::engine::{Engine, Protocol};
 use super::outbox::STALL_TIMEOUT;
+use super::linger::linger;
 use super::registry::{Known, Shared, SocketEntry};
 use super::{HEAD_TIMEOUT, Handshake, polling, websocket};
 use crate::proto::engineio::{NOOP, Refusal};
@@ -23,7 +24,10 @@ pub(super) fn serve<P: Protocol>(socket: &Arc<TcpStream>, peer: SocketAddr, entr
     loop {
         match exchange.next() {
             Ok(Next::Request) => {}
-            Ok(Next::End) => return,
+            Ok(Next::End) => {
+                entry.busy(false);
+                return linger(socket);
+            }
             Ok(Next::Open(handshake)) => {
                 entry.is_websocket();
                 return websocket::serve(&entry.shared, socket, exchange.buffer, handshake);

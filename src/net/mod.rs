@@ -8,10 +8,12 @@
 //!  timer thread ──▶ pings, deadlines
 //! ```
 
+mod budget;
 mod client;
 mod connection;
 mod engine;
 mod http;
+mod linger;
 mod listener;
 mod outbox;
 mod polling;
@@ -36,9 +38,9 @@ pub use self::room::Room;
 pub use self::socketio::SocketIo;
 pub use crate::proto::frames::{CloseCode, Frames};
 use crate::proto::http::{Head, HostPolicy, Response};
+pub use crate::proto::socketio::BadValue;
 
 /// How long a client may take to send a request's head.
-pub use crate::proto::socketio::BadValue;
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a connection may stay without a successful CONNECT.
@@ -52,6 +54,18 @@ pub const STRANGERS_MAX: usize = 512;
 
 /// A message of a client that has not authenticated may be this long.
 pub const STRANGER_MESSAGE_BYTES_MAX: usize = 16 * 1024;
+
+/// WebSocket pings and pongs that a client may send at once; more close its connection with 1008 …
+pub const CONTROL_FRAMES_MAX: u32 = 1000;
+
+/// … and so many a second from then on.
+pub const CONTROL_FRAMES_PER_SECOND: u32 = 100;
+
+/// CONNECTs that a client may send at once over one connection; more close it …
+pub const CONNECTS_MAX: u32 = 100;
+
+/// … and so many a second from then on.
+pub const CONNECTS_PER_SECOND: u32 = 10;
 
 /// How the server behaves.
 pub struct Options {

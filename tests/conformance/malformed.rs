@@ -1,6 +1,10 @@
 //! Packets that end the connection: WebSocket with an empty close frame, polling with 400 and an id that is unknown then.
 
-use crate::wire::{Echo, Link, Packet, TRANSPORTS, binary, case, text};
+use claude_session_manager::net;
+
+use crate::wire::{Echo, Frame, Link, Packet, TRANSPORTS, Transport, Ws, binary, case, text};
+
+const CONNECTS_MAX: usize = net::CONNECTS_MAX as usize;
 
 #[derive(Clone, Copy, PartialEq)]
 enum When {
@@ -125,6 +129,37 @@ fn a_second_connect_closes_everything() {
             let mut link = Link::connect(&echo, transport);
             link.join("/custom");
             link.refused(&[text("40/custom,")]);
+        });
+    }
+}
+
+#[test]
+fn a_flood_of_connects_closes() {
+    let echo = Echo::socketio();
+    let check = |name: &str, round: [Packet; 2]| {
+        let flood: Vec<Packet> = round.into_iter().cycle().take(2 * CONNECTS_MAX + 2).collect();
+        case(name, || Link::open(&echo, Transport::Polling).refused(&flood));
+        case(name, || {
+            let (mut ws, _) = Ws::open(&echo);
+            flood.iter().for_each(|packet| ws.send(packet));
+            loop {
+                match ws.next() {
+                    Frame::Packet(_) => {}
+                    other => break assert_eq!(other, Frame::Close(None)),
+                }
+            }
+        });
+    };
+    check("coming and going", [text("40"), text("41")]);
+    check("an unknown namespace", [text("40/nope,"), text("40/nope,")]);
+    for transport in TRANSPORTS {
+        case("as many as may be", || {
+            let mut link = Link::connect(&echo, transport);
+            let rounds = vec![text("40/nope,"); CONNECTS_MAX - 1];
+            link.send(&rounds);
+            link.expect(&vec![text("44/nope,{\"message\":\"Invalid namespace\"}"); rounds.len()]);
+            link.send(&[text("42[\"message\"]")]);
+            link.expect(&[text("42[\"message-back\"]")]);
         });
     }
 }
