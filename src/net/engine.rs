@@ -181,6 +181,11 @@ impl<P: Protocol> Engine<P> {
         handshake: Handshake,
     ) -> Option<Arc<Engine<P>>> {
         let counts = &shared.counts;
+        // Polling connections have no socket of their own that would count.
+        if counts.clients.load(Ordering::Relaxed) >= shared.options.max_connections {
+            log::warn!("{}: refused, there are too many connections (--max-connections)", handshake.peer);
+            return None;
+        }
         if counts.strangers.fetch_add(1, Ordering::Relaxed) >= STRANGERS_MAX {
             counts.strangers.fetch_sub(1, Ordering::Relaxed);
             log::warn!("{}: refused, too many clients have not authenticated", handshake.peer);

@@ -335,7 +335,7 @@ impl App for Api {
             }
         };
         let none = Value::Null;
-        let data = event.args.first().unwrap_or(&none);
+        let data = args.first().unwrap_or(&none);
         if let Err(refusal) = self.dispatch(client, &event.name, data, reply) {
             let (reply, error) = *refusal;
             log::debug!("{} refused: {}", event.name, error.message);

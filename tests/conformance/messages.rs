@@ -176,6 +176,11 @@ fn bodies_that_are_refused() {
     check("two lengths", "LENGTHContent-Length: 2\r\nContent-Length: 3\r\n", b"4a", 400, false);
     check("a length with a sign", "LENGTHContent-Length: +2\r\n", b"4a", 400, false);
     check("another coding", "LENGTHTransfer-Encoding: gzip\r\n", b"4a", 400, false);
+    case("too long, from a client that sends all of it before it reads", || {
+        let poller = Poller::open(&echo);
+        let answer = poller.post_all(&vec![b'4'; 3 * MAX_PAYLOAD]);
+        assert_eq!((answer.status, poller.post(b"4a").text().as_str()), (413, "ok"));
+    });
     case("as many packets as may be", || {
         assert_eq!(Poller::open(&echo).post(["6"; 10_000].join("\x1e").as_bytes()).status, 200);
     });
@@ -225,6 +230,7 @@ fn connecting() {
     );
     check("to a namespace with a query", "40/custom?a=b,", "40/custom,{\"sid\":\"SID\"}", &["42/custom,[\"auth\",{}]"]);
     check("to an unknown namespace", "40/nope,", "44/nope,{\"message\":\"Invalid namespace\"}", &[]);
+    check("to an unknown namespace without its comma", "40/nope", "44/nope,{\"message\":\"Invalid namespace\"}", &[]);
     check("to an unknown namespace with auth", "40/nope,{\"a\":1}", "44/nope,{\"message\":\"Invalid namespace\"}", &[]);
     for transport in TRANSPORTS {
         case("each namespace has its own id, and none is the transport's", || {
@@ -298,18 +304,18 @@ fn events_and_acknowledgements() {
     check("no acknowledgement unless asked", &[text("42[\"message-with-ack\",1]")], &[]);
     check("an acknowledgement of nothing", &[text("43123[1]")], &[]);
     check("a name that is only like a reserved one", &[text("42[\"Connect\"]"), text("42[\"reconnect\"]")], &[]);
-    check("white space", &[text("42[ \"message\" , 1 ]")], &[text("42[\"message-back\",1]")]);
-    check(
-        "several at once",
-        &[text("42[\"message\",1]"), text("427[\"message-with-ack\",2]"), text("42[\"message\",3]")],
-        &[text("42[\"message-back\",1]"), text("437[2]"), text("42[\"message-back\",3]")],
-    );
     // The reference server takes these: the client is not cut off, though here they have no value to send back.
     for bad in ["1e400", "\"\\ud800\"", "{\"a\":[\"\\udc00\"]}"] {
         check("a value that is none here", &[text(&format!("421[\"message-with-ack\",{bad}]"))], &[]);
         let with_bytes = text(&format!("451-[\"message\",{bad},{P0}]"));
         check("beside an attachment", &[with_bytes, binary(b"x")], &[]);
     }
+    check("white space", &[text("42[ \"message\" , 1 ]")], &[text("42[\"message-back\",1]")]);
+    check(
+        "several at once",
+        &[text("42[\"message\",1]"), text("427[\"message-with-ack\",2]"), text("42[\"message\",3]")],
+        &[text("42[\"message-back\",1]"), text("437[2]"), text("42[\"message-back\",3]")],
+    );
     // Attachments follow their packet in order.
     let rows: [(&str, String, usize); 7] = [
         ("one attachment", P0.into(), 1),
