@@ -93,6 +93,10 @@ pub(super) fn upgrade<P: Protocol>(engine: &Arc<Engine<P>>, socket: &Arc<TcpStre
         reader.run_to_the_end();
     } else {
         outbox.cancel_upgrade();
+        if !outbox.polls() {
+            // The change was made, but the client has gone with what it was to get first.
+            engine.finish(false);
+        }
         turn_away(socket);
     }
 }

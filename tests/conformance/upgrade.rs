@@ -160,6 +160,25 @@ fn an_upgrade_has_its_time_and_no_more() {
 }
 
 #[test]
+fn a_client_that_goes_as_it_changes_is_gone() {
+    let echo = Echo::engineio();
+    for _ in 0..20 {
+        case("with messages waiting for it", || {
+            let poller = Poller::open(&echo);
+            for _ in 0..5 {
+                assert_eq!(poller.post(b"4waits").text(), "ok");
+            }
+            let mut ws = Ws::beside(&echo, &poller);
+            ws.send_text("2probe");
+            ws.expect("3probe");
+            ws.send_text("5");
+            drop(ws);
+            processes::eventually("the end", DEADLINE, || poller.get().text().contains("Session ID unknown"));
+        });
+    }
+}
+
+#[test]
 fn an_unfinished_upgrade_leaves_polling_alive() {
     let echo = Echo::engineio();
     let check = |name: &str, sent: &[&str]| {
