@@ -144,7 +144,8 @@ impl<P: Protocol> Exchange<'_, P> {
             Engineio::Post(engine) => {
                 let received = match engine.begin_post() {
                     Some(mut posting) => {
-                        let body = self.body(&head, body_length, engine.message_bytes_max())?;
+                        let deadline = Instant::now() + engine.body_timeout();
+                        let body = self.body(&head, body_length, engine.message_bytes_max(), deadline)?;
                         posting.whole = true;
                         body.map(|body| polling::receive(&engine, &body))
                     }
@@ -298,8 +299,13 @@ impl<P: Protocol> Exchange<'_, P> {
     }
 
     /// A request's body of at most `bytes_max` bytes, or what to answer where it is bad.
-    fn body(&mut self, head: &Head, length: BodyLength, bytes_max: usize) -> io::Result<Result<Vec<u8>, Response>> {
-        let deadline = Instant::now() + HEAD_TIMEOUT;
+    fn body(
+        &mut self,
+        head: &Head,
+        length: BodyLength,
+        bytes_max: usize,
+        deadline: Instant,
+    ) -> io::Result<Result<Vec<u8>, Response>> {
         let mut chunks = Chunks::new(bytes_max);
         let length = match length {
             BodyLength::None => Some(0),

@@ -43,6 +43,10 @@ pub use crate::proto::socketio::BadValue;
 /// How long a client may take to send a request's head.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long an accepted client may take to send a request's body: a large one over a slow line takes its time. Others
+/// have [`HEAD_TIMEOUT`].
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// How long a connection may stay without a successful CONNECT.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -1,7 +1,15 @@
 //! Messages both ways over both transports: Engine.IO alone, and Socket.IO's events, acknowledgements and namespaces.
 
-use crate::support::client::{http, http_raw};
-use crate::wire::{Echo, Link, Packet, Poller, TRANSPORTS, assert_json, binary, case, packets, payload, text};
+use std::io::{BufReader, Write};
+use std::thread;
+use std::time::Instant;
+
+use claude_session_manager::net::HEAD_TIMEOUT;
+
+use crate::support::client::{http, http_raw, read_answer};
+use crate::wire::{
+    Echo, Link, Packet, Poller, TRANSPORTS, Transport, assert_json, binary, case, packets, payload, text,
+};
 
 const MAX_PAYLOAD: usize = 1_000_000;
 
@@ -128,6 +136,25 @@ fn payloads() {
         std::io::Write::write_all(stream.get_mut(), (head + &get).as_bytes()).expect("sent");
         let mut answer = || crate::support::client::read_answer(&mut stream).expect("an answer");
         assert_eq!((answer().text().as_str(), answer().text().as_str()), ("ok", "4a"));
+    });
+}
+
+#[test]
+fn a_body_may_come_slowly() {
+    let echo = Echo::socketio();
+    case("slower than a head may, from a client that is accepted", || {
+        let mut link = Link::connect(&echo, Transport::Polling);
+        let Link::Polling(poller) = &mut link else { panic!("a poller") };
+        let body = format!("42[\"message\",\"{}\"]", "x".repeat(110));
+        let mut stream = BufReader::new(poller.request("POST", &format!("Content-Length: {}\r\n", body.len())));
+        let begun = Instant::now();
+        for byte in body.as_bytes() {
+            stream.get_mut().write_all(&[*byte]).expect("taken");
+            thread::sleep((HEAD_TIMEOUT + HEAD_TIMEOUT / 10) / u32::try_from(body.len()).expect("few"));
+        }
+        assert!(begun.elapsed() > HEAD_TIMEOUT);
+        assert_eq!(read_answer(&mut stream).expect("an answer").text(), "ok");
+        link.expect(&[text(&body.replacen("message", "message-back", 1))]);
     });
 }
 
