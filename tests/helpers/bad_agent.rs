@@ -763,12 +763,13 @@ impl Agent {
     fn unknown_lines(&mut self, answer: &mut Answer) -> Result<(), Interrupted> {
         say(&json!({"type": "keep_alive"}));
         say(
-            &json!({"type": "never_heard_of", "session_id": self.session_id, "payload": {"deep": [1, 2, {"x": null}]}}),
+            // The type does not always come first.
+            &json!({"payload": {"deep": [1, 2, {"x": null}]}, "session_id": self.session_id, "type": "never_heard_of"}),
         );
-        say(&json!({"type": "system", "subtype": "never_heard_of_either", "session_id": self.session_id}));
-        self.stream_event(&json!({"type": "never_heard_of_event", "index": 0}));
+        say(&json!({"session_id": self.session_id, "subtype": "never_heard_of_either", "type": "system"}));
+        self.stream_event(&json!({"index": 0, "type": "never_heard_of_event"}));
         self.delta(answer, "reply: ");
-        let request = json!({"subtype": "never_heard_of_request", "question": "?"});
+        let request = json!({"question": "?", "subtype": "never_heard_of_request"});
         let reply = self.request(&request, Some(REPLY_DEADLINE))?;
         // The number in it would differ from run to run.
         let reply = reply.map(|mut reply| {
