@@ -14,11 +14,13 @@
 pub mod api;
 pub mod attachments;
 mod catchup;
+mod conversation;
 pub mod error;
 pub mod events;
 pub mod fanout;
 mod fields;
 mod files;
+mod fork;
 mod history;
 pub mod keeper;
 mod life;

@@ -17,7 +17,7 @@ use super::state::{
     WhenStopped, shortened, storage_error, uuid_v4,
 };
 use crate::proto::claude::{self, Permission};
-use crate::store::{Accepted, Change, PromptRow, PromptState, Submission, Trouble, response_head};
+use crate::store::{Accepted, Change, PromptState, Submission, Trouble, response_head};
 
 /// What lists show of the last answer.
 const LAST_WORDS_CHARS: usize = 120;
@@ -322,7 +322,7 @@ impl State {
         let prompt = Prompt {
             number: self.prompts,
             marked,
-            asked: false,
+            asked: None,
             id: ask.prompt_id,
             text: ask.text,
             content: ask.content,
@@ -349,16 +349,8 @@ impl State {
     fn acceptance(&self, prompt: &Prompt) -> Vec<Change> {
         let mut row = self.row();
         row.last_activity = now_ms();
-        let accept = Change::Accept(Box::new(PromptRow {
-            session: self.key,
-            number: prompt.number,
-            id: prompt.id.clone(),
-            state: if prompt.marked { PromptState::Written } else { PromptState::Accepted },
-            time: row.last_activity,
-            text: prompt.text.clone(),
-            content: prompt.content.clone(),
-            attachments: Some(&prompt.attachments).filter(|some| !some.is_empty()).map(json),
-        }));
+        let how_far = if prompt.marked { PromptState::Written } else { PromptState::Accepted };
+        let accept = Change::Accept(Box::new(prompt.row(self.key, how_far)));
         let mut changes = vec![accept, Change::Text(self.key, 2 * prompt.number, prompt.text.clone())];
         if row.title.is_none() {
             row.title = title_from(&prompt.text);
@@ -418,8 +410,7 @@ impl State {
             && self.interrupt.is_none()
             && let Some(mut prompt) = self.queue.pop_front()
         {
-            self.record_asked(batch, &prompt);
-            prompt.asked = true;
+            self.record_asked(batch, &mut prompt);
             let uuid = uuid_v4();
             self.running =
                 Some(Running { prompt, uuid, marking: false, written: false, begun: false, interrupted: false });
@@ -524,7 +515,7 @@ impl State {
     /// A prompt that waits is not wanted any more.
     pub(super) fn cancel_prompt(&mut self, batch: &mut Batch, prompt: &Prompt) {
         self.notice_of(batch, "info", "prompt_cancelled", "this prompt was taken out of the queue", Some(&prompt.id));
-        self.respond_unasked(batch, prompt);
+        self.respond_interrupted(batch, prompt, "");
     }
 
     /// Sends a response, and notes that the prompt is over.
@@ -546,14 +537,14 @@ impl State {
         });
     }
 
-    /// The response of a prompt that never ran.
-    pub(super) fn respond_unasked(&mut self, batch: &mut Batch, prompt: &Prompt) {
+    /// The response of a prompt that never ran here, or not to its end.
+    pub(super) fn respond_interrupted(&mut self, batch: &mut Batch, prompt: &Prompt, text: &str) {
         let response = Response {
             session_id: &self.id,
             prompt_id: &prompt.id,
             seq: self.log.position().seq,
             status: "interrupted",
-            full_response: "",
+            full_response: text,
             done: true,
             truncated: None,
             error: None,
@@ -563,6 +554,9 @@ impl State {
         };
         let data = json(&response);
         self.respond(batch, prompt, "interrupted", data);
+        if !text.is_empty() {
+            self.pending.push(Change::Text(self.key, 2 * prompt.number + 1, text.to_owned()));
+        }
     }
 
     pub(super) fn clear_queue(&mut self, batch: &mut Batch) {

@@ -47,14 +47,28 @@ fn what_steers_is_found() {
         ),
         (
             r#"{"type":"assistant","message":{"id":"i","content":[{"type":"text","text":"a"},{"type":"tool_use"},{"type":"text","text":"b"}]},"parent_tool_use_id":null}"#,
-            r#"Assistant { message_id: Some("i"), text: Some("ab") }"#,
+            r#"Assistant { message_id: Some("i"), text: Some("ab"), uuid: None, tool_uses: [] }"#,
         ),
         (
             r#"{"type":"assistant","message":{"id":"i","content":[{"type":"text","text":"a"}]},"parent_tool_use_id":"t"}"#,
-            r#"Assistant { message_id: Some("i"), text: None }"#,
+            r#"Assistant { message_id: Some("i"), text: None, uuid: None, tool_uses: [] }"#,
+        ),
+        (
+            r#"{"type":"assistant","uuid":"u","message":{"content":[{"type":"tool_use","id":"a"},{"type":"tool_use","id":"b"}]}}"#,
+            r#"Assistant { message_id: None, text: None, uuid: Some("u"), tool_uses: ["a", "b"] }"#,
+        ),
+        (
+            r#"{"type":"assistant","uuid":"u","message":{"content":[{"type":"tool_use","id":"a"}]},"parent_tool_use_id":"t"}"#,
+            "Assistant { message_id: None, text: None, uuid: None, tool_uses: [] }",
         ),
         (r#"{"type":"user","isReplay":true,"uuid":"u"}"#, r#"Replay { uuid: "u" }"#),
         (r#"{"type":"user","uuid":"u"}"#, "Other"),
+        (r#"{"type":"user","uuid":"u","message":{"content":"x"}}"#, r#"User { uuid: "u", tool_results: [] }"#),
+        (r#"{"type":"user","uuid":"u","message":{"content":"x"},"parent_tool_use_id":"t"}"#, "Other"),
+        (
+            r#"{"type":"user","uuid":"u","message":{"content":[{"type":"tool_result","tool_use_id":"a","content":[]},{"type":"text","text":"x"}]}}"#,
+            r#"User { uuid: "u", tool_results: ["a"] }"#,
+        ),
         (
             r#"{"type":"command_lifecycle","command_uuid":"u","state":"started"}"#,
             r#"Lifecycle { uuid: "u", state: "started" }"#,
