@@ -38,6 +38,8 @@ impl Session {
                 has_turns: false,
                 last_message: point.as_ref().and_then(|point| point.at.clone()),
                 forked_from: point,
+                // Told from the other's, and so it stays.
+                title_given: state.choices.title.is_some(),
                 title: state.choices.title.as_ref().map(|title| shortened(&format!("{title} (fork)"), TITLE_CHARS_MAX)),
                 created_at: now_ms(),
                 last_activity: now_ms(),

@@ -37,4 +37,5 @@ pub mod slots;
 pub mod state;
 mod stored;
 mod terminal;
+mod title;
 mod turn;

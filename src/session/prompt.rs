@@ -16,6 +16,7 @@ use super::state::{
     Accepting, Interrupt, Phase, Prompt, QUEUE_BYTES_MAX, QUEUE_PROMPTS_MAX, RESOLVED_MAX, Resolved, Running, State,
     WhenStopped, shortened, storage_error, uuid_v4,
 };
+use super::title::title_from;
 use crate::proto::claude::{self, Permission};
 use crate::store::{Accepted, Change, PromptState, Submission, Trouble, response_head};
 
@@ -23,9 +24,6 @@ use crate::store::{Accepted, Change, PromptState, Submission, Trouble, response_
 const LAST_WORDS_CHARS: usize = 120;
 
 const OTHER_PROMPT: &str = "this promptId was used for another prompt";
-
-/// A title that is made from a prompt.
-const TITLE_CHARS: usize = 80;
 
 /// A prompt as a client sends it.
 #[derive(Debug, Clone)]
@@ -252,17 +250,6 @@ impl Session {
             }
             expired
         })
-    }
-
-    /// Gives the session another title.
-    pub fn rename(&self, title: &str, reply: Reply) {
-        let Some(session) = self.itself.upgrade() else { return };
-        self.with(|state, _| {
-            state.choices.title = Some(title.to_owned());
-            state.changed = true;
-            state.pending.push(Change::Text(state.key, 0, title.to_owned()));
-            state.on_stored.push(Box::new(move |_| reply.ok(&WithSession { ok: true, session: session.summary() })));
-        });
     }
 
     /// Stops the process because the server stops, or forgets the session: what is with Claude ends as interrupted, what
@@ -624,10 +611,6 @@ impl State {
     fn still_queued(&self) -> Interrupted {
         Interrupted { ok: true, still_queued: self.queue.iter().map(|prompt| prompt.id.clone()).collect() }
     }
-}
-
-fn title_from(text: &str) -> Option<String> {
-    Some(shortened(text, TITLE_CHARS)).filter(|title| !title.is_empty())
 }
 
 /// The end of an answer, on one line.

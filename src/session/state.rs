@@ -247,6 +247,8 @@ pub struct State {
     pub(super) created_at: u64,
     pub(super) last_activity: u64,
     pub(super) choices: Choices,
+    /// The title is the user's own: no other takes its place by itself.
+    pub(super) title_given: bool,
     pub(super) conversation: Conversation,
     pub(super) phase: Phase,
     /// Nothing was ever asked: it is gone with its last viewer, and nothing of it is stored.
@@ -333,6 +335,7 @@ impl State {
             source: "here",
             created_at: now,
             last_activity: now,
+            title_given: choices.title.is_some(),
             choices,
             conversation: Conversation::new(uuid_v4()),
             phase: Phase::Stopped,

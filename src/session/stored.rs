@@ -103,6 +103,7 @@ impl State {
             last_message: self.conversation.last_message.clone(),
             forked_from: self.conversation.forked_from.clone(),
             title: self.choices.title.clone(),
+            title_given: self.title_given,
             cwd: self.choices.cwd.clone(),
             model: self.choices.model.clone(),
             permission_mode: self.choices.permission_mode.clone(),
@@ -136,6 +137,7 @@ impl State {
             source: source(&row.source),
             created_at: row.created_at,
             last_activity: row.last_activity,
+            title_given: row.title_given,
             conversation: Conversation {
                 has_turns: row.has_turns,
                 forked_from: row.forked_from,

@@ -176,6 +176,7 @@ fn row(found: &Found, key: Key) -> SessionRow {
         last_message: None,
         forked_from: None,
         title: found.title.clone(),
+        title_given: false,
         cwd: found.cwd.clone(),
         model: None,
         permission_mode: None,

@@ -118,6 +118,7 @@ impl State {
                 self.write(claude::control_error_line(request_id, "this client does not serve this request"));
             }
             Kind::BackgroundTasks { count } => self.background_tasks = *count,
+            Kind::Title(title) => self.on_title(title),
             Kind::PermissionMode(mode) => {
                 self.permission_mode_in_use = Some(shortened(mode, NAME_CHARS_MAX));
                 self.changed = true;
@@ -369,7 +370,10 @@ impl State {
             if missed && self.turn.is_some() {
                 self.interrupt_again();
             }
-            self.advance(batch, session);
+            return self.advance(batch, session);
+        }
+        if let Err(error) = answer {
+            log::warn!("session {}: Claude refuses the request {request_id}: {error}", self.id);
         }
     }
 }

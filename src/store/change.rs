@@ -29,6 +29,8 @@ pub struct SessionRow {
     /// Where this conversation is to leave another at its first start.
     pub forked_from: Option<ForkPoint>,
     pub title: Option<String>,
+    /// The user has given it.
+    pub title_given: bool,
     pub cwd: PathBuf,
     pub model: Option<String>,
     pub permission_mode: Option<String>,
@@ -53,7 +55,7 @@ pub struct SessionRow {
 
 /// The columns of [`SessionRow`], in its order.
 pub(super) const SESSION_COLUMNS: &str = "key, id, source, uuid, has_turns, last_message, forked_from, forked_at, title, \
-    cwd, model, permission_mode, effort, model_in_use, permission_mode_in_use, agent_version, created_at, last_activity, \
+    title_given, cwd, model, permission_mode, effort, model_in_use, permission_mode_in_use, agent_version, created_at, last_activity, \
     ended, turns, cost_usd, last_words, failure, prompts, imported_bytes";
 
 /// Those that never change.
@@ -88,6 +90,7 @@ impl SessionRow {
                 conversation.map(|conversation| ForkPoint { conversation, at })
             },
             title: row.get(next())?,
+            title_given: row.get(next())?,
             cwd: {
                 let cwd: Vec<u8> = row.get(next())?;
                 PathBuf::from(OsStr::from_bytes(&cwd))
@@ -342,6 +345,7 @@ fn save_session(to: &Transaction<'_>, row: &SessionRow) -> rusqlite::Result<()> 
         row.forked_from.as_ref().map(|point| &point.conversation),
         row.forked_from.as_ref().and_then(|point| point.at.as_ref()),
         row.title,
+        row.title_given,
         path_bytes(&row.cwd),
         row.model,
         row.permission_mode,

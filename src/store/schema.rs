@@ -32,6 +32,7 @@ CREATE TABLE sessions (
     forked_from TEXT,
     forked_at TEXT,
     title TEXT,
+    title_given INTEGER NOT NULL,
     cwd BLOB NOT NULL,
     model TEXT,
     permission_mode TEXT,

@@ -128,6 +128,7 @@ fn session(store: &Store, id: &str, number: u64, events: u64, random: &mut fastr
         last_message: None,
         forked_from: None,
         title: Some(title),
+        title_given: false,
         cwd: "/home/somebody/projects/something".into(),
         model: None,
         permission_mode: None,

@@ -37,6 +37,7 @@
 //! | `pid`, `cwd`, `args`, `env NAME` | its process number; directory; arguments as JSON; that variable or `<unset>` |
 //! | `environ` | the names of its variables, sorted, as JSON |
 //! | `blocks`, `content` | the kinds of the prompt's content blocks; its content; as JSON |
+//! | `title TEXT`, `called` | calls the conversation so, and answers `said`; what it is called, or `<nothing>` |
 //! | `history` | the earlier prompts of the conversation as JSON, of earlier processes too |
 //! | `words N`, `slow N MS` | `w1 w2 … wN`, at once or with MS milliseconds between |
 //! | `wait FILE` | one delta, then the rest when FILE exists |
@@ -137,6 +138,7 @@ fn main() {
         forked,
         model: flag("--model").unwrap_or_else(|| "bad-agent-1".to_owned()),
         permission_mode: flag("--permission-mode").unwrap_or_else(|| "default".to_owned()),
+        title: None,
         replay: args.iter().any(|arg| arg == "--replay-user-messages"),
         input: read_stdin(mode == "deaf"),
         waiting: VecDeque::new(),
@@ -302,6 +304,7 @@ struct Agent {
     forked: String,
     model: String,
     permission_mode: String,
+    title: Option<String>,
     replay: bool,
     input: Receiver<Value>,
     /// Prompts that came during a turn.
@@ -388,6 +391,18 @@ impl Agent {
                 self.model = request["model"].as_str().unwrap_or("default").to_owned();
                 json!({})
             }
+            "rename_session" if request["title"] == "no such name" => {
+                let error = "no, this one is not liked";
+                say(&json!({
+                    "type": "control_response",
+                    "response": {"subtype": "error", "request_id": line["request_id"], "error": error},
+                }));
+                return false;
+            }
+            "rename_session" => {
+                self.call_it(request["title"].as_str().unwrap_or_default());
+                json!({})
+            }
             "apply_flag_settings" | "stop_task" => json!({}),
             "get_context_usage" => {
                 json!({"categories": [], "totalTokens": 10, "maxTokens": 200_000, "percentage": 0})
@@ -403,6 +418,17 @@ impl Agent {
         };
         self.reply(line, Some(response));
         in_turn && request["subtype"] == "interrupt"
+    }
+
+    /// The oldest do not say it.
+    fn call_it(&mut self, title: &str) {
+        self.title = Some(title.to_owned());
+        if self.mode != "old" {
+            say(&json!({
+                "type": "system", "subtype": "session_title_changed", "title": title, "session_id": self.session_id,
+                "uuid": uuid(),
+            }));
+        }
     }
 
     fn reply(&self, to: &Value, response: Option<Value>) {
@@ -645,6 +671,14 @@ impl Agent {
                 self.words(answer, &json!(kinds).to_string(), now)
             }
             "content" => self.words(answer, &line["message"]["content"].to_string(), now),
+            "title" => {
+                self.call_it(prompt["title".len()..].trim());
+                self.words(answer, "said", now)
+            }
+            "called" => {
+                let title = self.title.clone().unwrap_or_else(|| "<nothing>".to_owned());
+                self.words(answer, &title, now)
+            }
             "history" => self.words(answer, &json!(history).to_string(), now),
             "words" => self.words(answer, &counted(number(first, 10)), now),
             "slow" => self.words(answer, &counted(number(first, 10)), Duration::from_millis(number(second, 50))),

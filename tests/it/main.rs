@@ -13,4 +13,5 @@ mod places;
 mod queue;
 mod restart;
 mod scene;
+mod titles;
 mod wire;

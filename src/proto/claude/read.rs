@@ -83,6 +83,8 @@ pub enum Kind<'a> {
     },
     /// `system`/`status` with a changed permission mode.
     PermissionMode(Cow<'a, str>),
+    /// `system`/`session_title_changed`: what Claude calls the conversation (2.1.330).
+    Title(Cow<'a, str>),
     /// `keep_alive`: nothing.
     KeepAlive,
     /// Anything else: relayed, not understood.
@@ -206,6 +208,8 @@ struct Fields<'a> {
     user_message_uuids: Option<&'a RawValue>,
     #[serde(borrow)]
     tasks: Option<&'a RawValue>,
+    #[serde(borrow)]
+    title: Option<&'a RawValue>,
 }
 
 /// Reads one line of Claude's output.
@@ -230,6 +234,7 @@ fn kind<'a>(fields: &Fields<'a>) -> Option<Kind<'a>> {
                 version: text(fields.claude_code_version),
             }),
             "status" => Kind::PermissionMode(text(fields.permission_mode)?),
+            "session_title_changed" => Kind::Title(text(fields.title)?),
             "background_tasks_changed" => Kind::BackgroundTasks { count: of::<Vec<&RawValue>>(fields.tasks)?.len() },
             _ => return None,
         },

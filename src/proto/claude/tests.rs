@@ -96,6 +96,8 @@ fn what_steers_is_found() {
         (r#"{"type":"control_cancel_request","request_id":"r"}"#, r#"ControlCancel { request_id: "r" }"#),
         (r#"{"type":"system","subtype":"background_tasks_changed","tasks":[{},{}]}"#, "BackgroundTasks { count: 2 }"),
         (r#"{"type":"system","subtype":"status","status":"requesting"}"#, "Other"),
+        (r#"{"type":"system","subtype":"session_title_changed","title":"t"}"#, r#"Title("t")"#),
+        (r#"{"type":"system","subtype":"session_title_changed"}"#, "Other"),
         (r#"{"type":"keep_alive"}"#, "KeepAlive"),
     ];
     for (line, expected) in cases {
@@ -151,11 +153,15 @@ fn lines_to_claude_are_exact() {
     for (line, expected) in cases {
         assert_eq!(line, expected);
     }
-    let request: serde_json::Value = serde_json::from_str(&control_request_line("r", "interrupt")).expect("JSON");
-    assert_eq!(
-        request,
-        serde_json::json!({"type":"control_request","request_id":"r","request":{"subtype":"interrupt"}})
-    );
+    let requests = [
+        (control_request_line("r", "interrupt"), serde_json::json!({"subtype": "interrupt"})),
+        (rename_line("r", "a\n\"b\""), serde_json::json!({"subtype": "rename_session", "title": "a\n\"b\""})),
+    ];
+    for (line, request) in requests {
+        assert!(line.ends_with('\n') && line.matches('\n').count() == 1, "{line}");
+        let line: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+        assert_eq!(line, serde_json::json!({"type": "control_request", "request_id": "r", "request": request}));
+    }
 }
 
 proptest! {
