@@ -169,7 +169,7 @@ impl Log {
     }
 
     /// The events in memory that follow `seq`; none if the first that follows is not in memory.
-    pub fn after(&self, seq: u64) -> Option<impl Iterator<Item = &Item> + DoubleEndedIterator> {
+    pub fn after(&self, seq: u64) -> Option<impl DoubleEndedIterator<Item = &Item>> {
         let skip = (seq + 1).checked_sub(self.first_kept())?;
         let skip = usize::try_from(skip).ok()?.min(self.items.len());
         Some(self.items.range(skip..))

@@ -16,16 +16,14 @@ use super::state::{
     Accepting, Interrupt, Phase, Prompt, QUEUE_BYTES_MAX, QUEUE_PROMPTS_MAX, RESOLVED_MAX, Resolved, Running, State,
     WhenStopped, shortened, storage_error, uuid_v4,
 };
+use super::title::title_from;
 use crate::proto::claude::{self, Permission};
-use crate::store::{Accepted, Change, PromptRow, PromptState, Submission, Trouble, response_head};
+use crate::store::{Accepted, Change, PromptState, Submission, Trouble, response_head};
 
 /// What lists show of the last answer.
 const LAST_WORDS_CHARS: usize = 120;
 
 const OTHER_PROMPT: &str = "this promptId was used for another prompt";
-
-/// A title that is made from a prompt.
-const TITLE_CHARS: usize = 80;
 
 /// A prompt as a client sends it.
 #[derive(Debug, Clone)]
@@ -254,17 +252,6 @@ impl Session {
         })
     }
 
-    /// Gives the session another title.
-    pub fn rename(&self, title: &str, reply: Reply) {
-        let Some(session) = self.itself.upgrade() else { return };
-        self.with(|state, _| {
-            state.choices.title = Some(title.to_owned());
-            state.changed = true;
-            state.pending.push(Change::Text(state.key, 0, title.to_owned()));
-            state.on_stored.push(Box::new(move |_| reply.ok(&WithSession { ok: true, session: session.summary() })));
-        });
-    }
-
     /// Stops the process because the server stops, or forgets the session: what is with Claude ends as interrupted, what
     /// waits is taken up by the next server.
     pub fn shut_down(&self) {
@@ -322,7 +309,7 @@ impl State {
         let prompt = Prompt {
             number: self.prompts,
             marked,
-            asked: false,
+            asked: None,
             id: ask.prompt_id,
             text: ask.text,
             content: ask.content,
@@ -349,16 +336,8 @@ impl State {
     fn acceptance(&self, prompt: &Prompt) -> Vec<Change> {
         let mut row = self.row();
         row.last_activity = now_ms();
-        let accept = Change::Accept(Box::new(PromptRow {
-            session: self.key,
-            number: prompt.number,
-            id: prompt.id.clone(),
-            state: if prompt.marked { PromptState::Written } else { PromptState::Accepted },
-            time: row.last_activity,
-            text: prompt.text.clone(),
-            content: prompt.content.clone(),
-            attachments: Some(&prompt.attachments).filter(|some| !some.is_empty()).map(json),
-        }));
+        let how_far = if prompt.marked { PromptState::Written } else { PromptState::Accepted };
+        let accept = Change::Accept(Box::new(prompt.row(self.key, how_far)));
         let mut changes = vec![accept, Change::Text(self.key, 2 * prompt.number, prompt.text.clone())];
         if row.title.is_none() {
             row.title = title_from(&prompt.text);
@@ -418,8 +397,7 @@ impl State {
             && self.interrupt.is_none()
             && let Some(mut prompt) = self.queue.pop_front()
         {
-            self.record_asked(batch, &prompt);
-            prompt.asked = true;
+            self.record_asked(batch, &mut prompt);
             let uuid = uuid_v4();
             self.running =
                 Some(Running { prompt, uuid, marking: false, written: false, begun: false, interrupted: false });
@@ -524,7 +502,7 @@ impl State {
     /// A prompt that waits is not wanted any more.
     pub(super) fn cancel_prompt(&mut self, batch: &mut Batch, prompt: &Prompt) {
         self.notice_of(batch, "info", "prompt_cancelled", "this prompt was taken out of the queue", Some(&prompt.id));
-        self.respond_unasked(batch, prompt);
+        self.respond_interrupted(batch, prompt, "");
     }
 
     /// Sends a response, and notes that the prompt is over.
@@ -546,14 +524,14 @@ impl State {
         });
     }
 
-    /// The response of a prompt that never ran.
-    pub(super) fn respond_unasked(&mut self, batch: &mut Batch, prompt: &Prompt) {
+    /// The response of a prompt that never ran here, or not to its end.
+    pub(super) fn respond_interrupted(&mut self, batch: &mut Batch, prompt: &Prompt, text: &str) {
         let response = Response {
             session_id: &self.id,
             prompt_id: &prompt.id,
             seq: self.log.position().seq,
             status: "interrupted",
-            full_response: "",
+            full_response: text,
             done: true,
             truncated: None,
             error: None,
@@ -563,6 +541,9 @@ impl State {
         };
         let data = json(&response);
         self.respond(batch, prompt, "interrupted", data);
+        if !text.is_empty() {
+            self.pending.push(Change::Text(self.key, 2 * prompt.number + 1, text.to_owned()));
+        }
     }
 
     pub(super) fn clear_queue(&mut self, batch: &mut Batch) {
@@ -630,10 +611,6 @@ impl State {
     fn still_queued(&self) -> Interrupted {
         Interrupted { ok: true, still_queued: self.queue.iter().map(|prompt| prompt.id.clone()).collect() }
     }
-}
-
-fn title_from(text: &str) -> Option<String> {
-    Some(shortened(text, TITLE_CHARS)).filter(|title| !title.is_empty())
 }
 
 /// The end of an answer, on one line.

@@ -3,10 +3,12 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use rusqlite::{Row, Transaction, params};
+
+use crate::claude::command::ForkPoint;
 
 /// A session's number in the database. Its events and prompts are found by it.
 pub type Key = i64;
@@ -22,9 +24,13 @@ pub struct SessionRow {
     /// Claude's own name of the conversation.
     pub uuid: String,
     pub has_turns: bool,
-    /// The conversation that this one is to be forked from at its first start.
-    pub forked_from: Option<String>,
+    /// Claude's own name of the last message that a fork goes on from.
+    pub last_message: Option<String>,
+    /// Where this conversation is to leave another at its first start.
+    pub forked_from: Option<ForkPoint>,
     pub title: Option<String>,
+    /// The user has given it.
+    pub title_given: bool,
     pub cwd: PathBuf,
     pub model: Option<String>,
     pub permission_mode: Option<String>,
@@ -48,42 +54,67 @@ pub struct SessionRow {
 }
 
 /// The columns of [`SessionRow`], in its order.
-pub(super) const SESSION_COLUMNS: &str = "key, id, source, uuid, has_turns, forked_from, title, cwd, model, permission_mode, \
-    effort, model_in_use, permission_mode_in_use, agent_version, created_at, last_activity, ended, turns, cost_usd, \
-    last_words, failure, prompts, imported_bytes";
+pub(super) const SESSION_COLUMNS: &str = "key, id, source, uuid, has_turns, last_message, forked_from, forked_at, title, \
+    title_given, cwd, model, permission_mode, effort, model_in_use, permission_mode_in_use, agent_version, created_at, last_activity, \
+    ended, turns, cost_usd, last_words, failure, prompts, imported_bytes";
+
+/// Those that never change.
+const FIXED_COLUMNS: [&str; 4] = ["key", "id", "source", "created_at"];
+
+static SAVE_SESSION: LazyLock<String> = LazyLock::new(|| {
+    let columns: Vec<&str> = SESSION_COLUMNS.split(", ").collect();
+    let values: Vec<String> = (1..=columns.len()).map(|number| format!("?{number}")).collect();
+    let changing = columns.iter().filter(|column| !FIXED_COLUMNS.contains(column));
+    let changes: Vec<String> = changing.map(|column| format!("{column} = excluded.{column}")).collect();
+    format!(
+        "INSERT INTO sessions ({SESSION_COLUMNS}) VALUES ({}) ON CONFLICT (key) DO UPDATE SET {}",
+        values.join(", "),
+        changes.join(", ")
+    )
+});
 
 impl SessionRow {
     pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
-        let cwd: Vec<u8> = row.get(7)?;
+        // In the order of the columns: a look-up by name would cost more than all the rest.
+        let mut columns = 0..;
+        let mut next = || columns.next().unwrap_or_default();
         Ok(SessionRow {
-            key: row.get(0)?,
-            id: row.get(1)?,
-            source: row.get(2)?,
-            uuid: row.get(3)?,
-            has_turns: row.get(4)?,
-            forked_from: row.get(5)?,
-            title: row.get(6)?,
-            cwd: PathBuf::from(OsStr::from_bytes(&cwd)),
-            model: row.get(8)?,
-            permission_mode: row.get(9)?,
-            effort: row.get(10)?,
-            model_in_use: row.get(11)?,
-            permission_mode_in_use: row.get(12)?,
-            agent_version: row.get(13)?,
-            created_at: row.get(14)?,
-            last_activity: row.get(15)?,
-            ended: row.get(16)?,
-            turns: row.get(17)?,
-            cost_usd: row.get(18)?,
-            last_words: row.get(19)?,
-            failure: row.get(20)?,
-            prompts: row.get(21)?,
-            imported_bytes: row.get(22)?,
+            key: row.get(next())?,
+            id: row.get(next())?,
+            source: row.get(next())?,
+            uuid: row.get(next())?,
+            has_turns: row.get(next())?,
+            last_message: row.get(next())?,
+            forked_from: {
+                let (conversation, at): (Option<String>, _) = (row.get(next())?, row.get(next())?);
+                conversation.map(|conversation| ForkPoint { conversation, at })
+            },
+            title: row.get(next())?,
+            title_given: row.get(next())?,
+            cwd: {
+                let cwd: Vec<u8> = row.get(next())?;
+                PathBuf::from(OsStr::from_bytes(&cwd))
+            },
+            model: row.get(next())?,
+            permission_mode: row.get(next())?,
+            effort: row.get(next())?,
+            model_in_use: row.get(next())?,
+            permission_mode_in_use: row.get(next())?,
+            agent_version: row.get(next())?,
+            created_at: row.get(next())?,
+            last_activity: row.get(next())?,
+            ended: row.get(next())?,
+            turns: row.get(next())?,
+            cost_usd: row.get(next())?,
+            last_words: row.get(next())?,
+            failure: row.get(next())?,
+            prompts: row.get(next())?,
+            imported_bytes: row.get(next())?,
         })
     }
 
     fn bytes(&self) -> usize {
-        let texts = [&self.forked_from, &self.title, &self.model, &self.last_words, &self.failure];
+        let texts = [&self.last_message, &self.title, &self.model, &self.last_words, &self.failure];
         size_of::<SessionRow>() + texts.into_iter().flatten().map(String::len).sum::<usize>()
     }
 }
@@ -175,6 +206,8 @@ pub enum Accepted {
 pub enum Change {
     /// The session as it is now; new, or in place of its row.
     Session(Box<SessionRow>),
+    /// The session's last message has another name.
+    LastMessage(Key, String),
     /// An event.
     Event(EventRow),
     /// A prompt. Where it turns out not to be new, nothing is written.
@@ -238,6 +271,10 @@ impl Change {
     pub(super) fn apply(&self, to: &Transaction<'_>, log: i64, accepted: &mut Accepted) -> rusqlite::Result<()> {
         match self {
             Change::Session(row) => save_session(to, row)?,
+            Change::LastMessage(session, uuid) => {
+                let sql = "UPDATE sessions SET last_message = ?2 WHERE key = ?1";
+                to.prepare_cached(sql)?.execute(params![session, uuid])?;
+            }
             Change::Event(event) => save_event(to, event, log)?,
             Change::Accept(prompt) => *accepted = accept(to, prompt)?,
             Change::Written(session, id) => {
@@ -298,21 +335,17 @@ pub(super) fn text_key(session: Key, number: u64) -> i64 {
 }
 
 fn save_session(to: &Transaction<'_>, row: &SessionRow) -> rusqlite::Result<()> {
-    let sql = format!(
-        "INSERT INTO sessions ({SESSION_COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, \
-         ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23) ON CONFLICT (key) DO UPDATE SET uuid = ?4, has_turns = ?5, \
-         forked_from = ?6, title = ?7, cwd = ?8, model = ?9, permission_mode = ?10, effort = ?11, model_in_use = ?12, \
-         permission_mode_in_use = ?13, agent_version = ?14, last_activity = ?16, ended = ?17, turns = ?18, \
-         cost_usd = ?19, last_words = ?20, failure = ?21, prompts = ?22, imported_bytes = ?23"
-    );
-    to.prepare_cached(&sql)?.execute(params![
+    to.prepare_cached(&SAVE_SESSION)?.execute(params![
         row.key,
         row.id,
         row.source,
         row.uuid,
         row.has_turns,
-        row.forked_from,
+        row.last_message,
+        row.forked_from.as_ref().map(|point| &point.conversation),
+        row.forked_from.as_ref().and_then(|point| point.at.as_ref()),
         row.title,
+        row.title_given,
         path_bytes(&row.cwd),
         row.model,
         row.permission_mode,

@@ -3,7 +3,6 @@
 //! `bench_stored SERVER [SESSIONS [EVENTS]]` prints one line a measure, with the median, the 99th percentile and the
 //! worst of many.
 
-#[allow(dead_code, reason = "the tests' tools; not all are needed here")]
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -126,8 +125,10 @@ fn session(store: &Store, id: &str, number: u64, events: u64, random: &mut fastr
         source: "here".into(),
         uuid: format!("00000000-0000-4000-8000-{number:012}"),
         has_turns: true,
+        last_message: None,
         forked_from: None,
         title: Some(title),
+        title_given: false,
         cwd: "/home/somebody/projects/something".into(),
         model: None,
         permission_mode: None,

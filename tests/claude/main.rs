@@ -8,6 +8,7 @@ mod support;
 mod attachments;
 mod endings;
 mod fake_api;
+mod forks;
 mod resuming;
 mod server;
 mod setup;
