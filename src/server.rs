@@ -179,7 +179,6 @@ fn open_store(config: &Config, room: &Arc<Room>) -> Result<Arc<Store>, Failure> 
     let opened = match open() {
         Err(OpenError::Damaged(what)) if config.recover => {
             let aside = Store::set_aside(dir).map_err(|error| Failure::new(2, format!("{what}; and {error}")))?;
-            let aside = aside.unwrap_or_default();
             log::warn!("the database is damaged ({what}); it lies in {} now, and a new one is begun", aside.display());
             open()
         }
@@ -210,6 +209,7 @@ fn manager(
         room: room.clone(),
         mode: if shared { "shared" } else { "isolated" },
         store: store.clone(),
+        data_dir: config.data_dir.clone(),
         live: Live::default(),
         transcripts: transcripts(config, supervisor.agent()),
         importing: parking_lot::Mutex::default(),

@@ -20,13 +20,38 @@ const STEM_BYTES_MAX: usize = 100;
 /// What is longer, dot included, is no extension.
 const EXTENSION_BYTES_MAX: usize = 16;
 
+/// Where the folders of the sessions lie in the data directory.
+const FOLDER: &str = "sessions";
+
 /// The folder of one session's files. It is made with the first of them.
 pub(super) struct Files(PathBuf);
 
 impl Files {
     /// `session` is an id that the server has made.
     pub fn of(data_dir: &Path, session: &str) -> Files {
-        Files(data_dir.join("sessions").join(session).join("files"))
+        Files(data_dir.join(FOLDER).join(session).join("files"))
+    }
+
+    /// Removes all that the session has there.
+    pub fn remove(&self) {
+        let Some(folder) = self.0.parent() else { return };
+        match fs::remove_dir_all(folder) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                log::error!("cannot remove {}: {error}", folder.display());
+            }
+            _ => {}
+        }
+    }
+
+    /// Removes the folders of sessions that `is_known` does not know: what a crash has left.
+    pub fn remove_unknown(data_dir: &Path, is_known: impl Fn(&str) -> bool) {
+        let Ok(entries) = fs::read_dir(data_dir.join(FOLDER)) else { return };
+        for name in entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()) {
+            if !is_known(&name) {
+                log::info!("removes the files of {name}, a session that is gone");
+                Files::of(data_dir, &name).remove();
+            }
+        }
     }
 
     /// Stores a file and gives its path. One that is there already, with the same name and the same content, is not stored

@@ -4,6 +4,7 @@
 //! is kept, with the message that was the last then. In the middle of an answer that is a message of the answer, or the one
 //! before it, and the history is cut there.
 
+use super::error::Error;
 use super::events::now_ms;
 use super::fanout::{Batch, Reply};
 use super::prompt::WithSession;
@@ -28,6 +29,9 @@ impl Session {
     pub fn fork(&self, id: &str, reply: Reply) {
         let (context, id) = (self.context.clone(), id.to_owned());
         self.with(|state, _| {
+            if state.deleted {
+                return reply.fail(&Error::invalid_session());
+            }
             let key = context.store.new_key();
             let Cut { point, seq, unfinished } = state.cut();
             let row = SessionRow {
@@ -72,7 +76,8 @@ impl Session {
                     reply.ok(&WithSession { ok: true, session: session.summary() });
                 }
             });
-            context.store.submit(Submission { changes, done: vec![done], refusable: true });
+            let on_its_way = state.on_its_way.clone();
+            context.store.submit(Submission { changes, done: vec![done], refusable: true, on_its_way });
         });
     }
 }

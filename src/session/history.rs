@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::error::{Code, Error};
-use super::events::{EVENT_BYTES_MAX, json};
+use super::events::{EVENT_BYTES_MAX, Notice, json};
 use super::log::{Item, Log, Range};
 use super::session::{After, Session};
 use super::state::{short_form, storage_error};
@@ -160,7 +160,44 @@ impl Session {
         limits: (usize, usize),
     ) -> Result<Vec<Item>, Error> {
         let stored = self.context.store.events(self.key, &self.id, between, descending, limits);
-        Ok(stored.map_err(storage_error)?.into_iter().map(|event| self.item(event)).collect())
+        Ok(self.without_holes(stored.map_err(storage_error)?, between, descending, limits.0))
+    }
+
+    /// All numbers between these two were given: what is missing was lost to damage, and a hole in a page would be taken
+    /// for the end of the history, or for a page to be asked for again.
+    fn without_holes(
+        &self,
+        stored: Vec<StoredEvent>,
+        (after, before): (u64, u64),
+        descending: bool,
+        count: usize,
+    ) -> Vec<Item> {
+        let mut numbers: Box<dyn Iterator<Item = u64>> =
+            if descending { Box::new((after + 1..before).rev()) } else { Box::new(after + 1..before) };
+        let found = stored.len();
+        let mut items = Vec::with_capacity(found);
+        for event in stored {
+            let (seq, time) = (event.seq, event.time);
+            let missing = numbers.by_ref().take_while(|number| *number != seq);
+            items.extend(missing.take(count - items.len()).map(|number| self.lost_item(number, time)));
+            if items.len() < count {
+                items.push(self.item(event));
+            }
+        }
+        if found == 0 {
+            items.extend(numbers.take(count).map(|number| self.lost_item(number, 0)));
+        }
+        if items.len() > found {
+            log::error!("session {}: events between {after} and {before} are lost", self.id);
+        }
+        items
+    }
+
+    fn lost_item(&self, seq: u64, time: u64) -> Item {
+        let text = "this event is lost: the server's database is damaged";
+        let (level, code) = ("error", "storage_damaged");
+        let notice = Notice { session_id: &self.id, seq, level, code, text, prompt_id: None };
+        Item { seq, time, name: "notice", data: json(&notice).into(), whole: None }
     }
 
     fn item(&self, event: StoredEvent) -> Item {

@@ -17,11 +17,12 @@ use std::sync::Arc;
 use super::error::{Code, Error};
 use super::events::{ServerShutdown, Summary, now_ms};
 use super::fanout::{Reply, Viewer};
+use super::files::Files;
 use super::prompt::WithSession;
 use super::session::{After, Arrival, Session};
 use super::state::{Choices, Context, State, storage_error};
 use crate::config::Mode;
-use crate::store::Cursor;
+use crate::store::{Cursor, Query};
 
 /// The one session of the mode `shared`.
 pub const GLOBAL_SESSION: &str = "global-session";
@@ -73,19 +74,32 @@ impl SessionManager {
         };
         let manager = SessionManager { kind, context, defaults, sessions_max };
         manager.take_up()?;
+        manager.remove_left_files();
         Ok(manager)
+    }
+
+    /// Removes the files of sessions that are gone, without making anybody wait.
+    fn remove_left_files(&self) {
+        let context = self.context.clone();
+        // In this order: one that leaves the memory in between is in the store.
+        let is_known = move |id: &str| context.live.get(id).is_some() || !matches!(context.store.session(id), Ok(None));
+        let data_dir = self.context.data_dir.clone();
+        let work = move || Files::remove_unknown(&data_dir, is_known);
+        if let Err(error) = self.context.threads.spawn("tidy".into(), work) {
+            log::warn!("no thread to remove what is left of sessions that are gone: {error}");
+        }
     }
 
     /// Sees to the prompts and questions that were open when the server before stopped.
     fn take_up(&self) -> Result<(), Error> {
         match &self.kind {
             Kind::Shared(global) => {
-                global.take_up()?;
+                take_up(GLOBAL_SESSION, Ok(global.clone()));
                 global.start_early();
             }
             Kind::Isolated => {
                 for id in self.context.store.unfinished().map_err(storage_error)? {
-                    self.get_session(&id)?.take_up()?;
+                    take_up(&id, self.get_session(&id));
                 }
             }
         }
@@ -165,6 +179,7 @@ impl SessionManager {
         {
             if session.is_reserved() {
                 self.context.live.unreserve();
+                Files::of(&self.context.data_dir, id).remove();
             }
             session.shut_down();
         }
@@ -179,7 +194,7 @@ impl SessionManager {
     }
 
     /// Sessions, the most recently active first, from below the cursor; with a query, those that have it in their title or
-    /// directory, or all its words in what was said. Those that were never used are left out.
+    /// directory, or all its words in one thing that was said. Those that were never used are left out.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -191,6 +206,8 @@ impl SessionManager {
             Kind::Shared(global) => vec![global.clone()],
             Kind::Isolated => self.context.live.all(),
         };
+        let query = query.map(|query| self.context.store.query(query)).transpose().map_err(storage_error)?;
+        let query = query.as_ref();
         let mut sessions = Vec::new();
         for session in &live {
             let Some(summary) = session.listed().filter(|summary| below_cursor(summary)) else { continue };
@@ -212,10 +229,8 @@ impl SessionManager {
         Ok(Listed { sessions, more })
     }
 
-    fn matches(&self, session: &Session, summary: &Summary, query: &str) -> bool {
-        let query_folded = query.to_lowercase();
-        summary.title.as_ref().is_some_and(|title| title.to_lowercase().contains(&query_folded))
-            || summary.cwd.to_lowercase().contains(&query_folded)
+    fn matches(&self, session: &Session, summary: &Summary, query: &Query) -> bool {
+        query.is_in(summary.title.as_deref(), &summary.cwd)
             || self.context.store.has_words(session.key, query).unwrap_or(false)
     }
 
@@ -360,6 +375,13 @@ impl SessionManager {
                 return Ok(session);
             }
         }
+    }
+}
+
+/// One whose part of the store is damaged does not keep the others from being taken up.
+fn take_up(id: &str, session: Result<Arc<Session>, Error>) {
+    if let Err(error) = session.and_then(|session| session.take_up()) {
+        log::error!("session {id}: what was open when the server stopped is not taken up: {}", error.message);
     }
 }
 

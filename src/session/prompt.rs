@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
+use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -11,12 +12,14 @@ use super::attachments::Attached;
 use super::error::{Code, Error};
 use super::events::{PermissionResolved, Response, Summary, json, now_ms};
 use super::fanout::{Audience, Batch, Reply, Stream};
+use super::files::Files;
 use super::session::Session;
 use super::state::{
-    Accepting, Interrupt, Phase, Prompt, QUEUE_BYTES_MAX, QUEUE_PROMPTS_MAX, RESOLVED_MAX, Resolved, Running, State,
-    WhenStopped, shortened, storage_error, uuid_v4,
+    Accepting, Context, Interrupt, Phase, Prompt, QUEUE_BYTES_MAX, QUEUE_PROMPTS_MAX, RESOLVED_MAX, Resolved, Running,
+    State, WhenStopped, shortened, storage_error, uuid_v4,
 };
 use super::title::title_from;
+use crate::failpoint;
 use crate::proto::claude::{self, Permission};
 use crate::store::{Accepted, Change, PromptState, Submission, Trouble, response_head};
 
@@ -98,7 +101,8 @@ impl Session {
                     let done = Box::new(move |outcome| {
                         session.with(|state, batch| state.on_accepted(&id, outcome, batch, &session));
                     });
-                    self.context.store.submit(Submission { changes, done: vec![done], refusable: true });
+                    let on_its_way = state.on_its_way.clone();
+                    self.context.store.submit(Submission { changes, done: vec![done], refusable: true, on_its_way });
                     state.idle_since = Instant::now();
                 }
             }
@@ -190,6 +194,7 @@ impl Session {
             let Some(session) = self.itself.upgrade() else { return Some(reply) };
             let launch = state.launch;
             state.on_stored.push(Box::new(move |_| {
+                failpoint::reach("resolved");
                 let taken = session.with(|state, _| state.launch == launch && state.write(line));
                 match taken {
                     true => reply.ok(&Done { ok: true }),
@@ -257,7 +262,11 @@ impl Session {
     pub fn shut_down(&self) {
         self.with(|state, batch| {
             state.shutting_down = true;
+            // It was to go to Claude at once when it was stored, and then could not.
+            let marked = state.queue.iter().filter(|prompt| prompt.marked);
+            state.pending.extend(marked.map(|prompt| Change::NotWritten(state.key, prompt.id.clone())));
             state.stop(batch, self);
+            state.store_touch();
         });
     }
 }
@@ -411,6 +420,7 @@ impl State {
                 self.phase = Phase::Busy;
                 self.changed = true;
                 self.use_place(session);
+                failpoint::reach("written");
                 self.write(line);
             }
             Phase::Idle => self.mark_written(session),
@@ -431,11 +441,19 @@ impl State {
         running.marking = true;
         let id = running.prompt.id.clone();
         self.pending.push(Change::Written(self.key, id.clone()));
-        self.on_stored.push(Box::new(move |_| {
+        self.on_stored.push(Box::new(move |outcome| {
             itself.with(|state, batch| {
-                if let Some(running) = state.running.as_mut().filter(|running| running.prompt.id == id) {
-                    running.prompt.marked = true;
-                    state.advance(batch, &itself);
+                let Some(running) = state.running.as_mut().filter(|running| running.prompt.id == id) else { return };
+                match outcome {
+                    Ok(_) => {
+                        running.prompt.marked = true;
+                        state.advance(batch, &itself);
+                    }
+                    Err(trouble) => {
+                        let error = storage_error(trouble).message;
+                        state.finish_prompt(batch, "failed", Some(&error), None);
+                        state.advance(batch, &itself);
+                    }
                 }
             });
         }));
@@ -557,18 +575,18 @@ impl State {
     pub(super) fn resolve(&mut self, batch: &mut Batch, at: usize, behavior: &'static str, by: &str) {
         let question = self.questions.remove(at);
         self.record_resolved(batch, &question.request_id, behavior, by);
-        let resolved = Resolved { request_id: question.request_id, behavior, by: by.to_owned() };
-        remember(&mut self.resolved, resolved, RESOLVED_MAX);
         self.changed = true;
     }
 
-    /// Tells every viewer how a question ended.
+    /// Tells every viewer how a question ended, and keeps it for answers that come too late.
     pub(super) fn record_resolved(&mut self, batch: &mut Batch, request_id: &str, behavior: &'static str, by: &str) {
         let id = self.id.clone();
         self.record(batch, Audience::All, "permissionResolved", "", |seq| {
             json(&PermissionResolved { session_id: &id, seq, request_id, behavior, by })
         });
         self.pending.push(Change::Resolved(self.key, request_id.to_owned(), behavior, by.to_owned()));
+        let resolved = Resolved { request_id: request_id.to_owned(), behavior, by: by.to_owned() };
+        remember(&mut self.resolved, resolved, RESOLVED_MAX);
     }
 
     /// No open question outlives its turn or its process.
@@ -602,14 +620,37 @@ impl State {
         self.changed = true;
         self.pending.push(Change::Delete(self.key));
         let (context, id) = (session.context.clone(), self.id.clone());
-        self.on_stored.push(Box::new(move |_| {
+        self.on_stored.push(Box::new(move |outcome| {
             context.live.remove(&id);
-            waiting.into_iter().filter_map(WhenStopped::reply).for_each(|reply| reply.ok(&answer));
+            let reply = move |waiting: WhenStopped| match (waiting.reply(), outcome) {
+                (None, _) => {}
+                (Some(reply), Ok(_)) => reply.ok(&answer),
+                (Some(reply), Err(trouble)) => reply.fail(&storage_error(trouble)),
+            };
+            match outcome {
+                Ok(_) => remove_files(&context, id, move || waiting.into_iter().for_each(reply)),
+                // It is still there, as it was.
+                Err(_) => waiting.into_iter().for_each(reply),
+            }
         }));
     }
 
     fn still_queued(&self) -> Interrupted {
         Interrupted { ok: true, still_queued: self.queue.iter().map(|prompt| prompt.id.clone()).collect() }
+    }
+}
+
+/// Removes the files of a session on a thread of its own, since the store's must not wait for it, then does `done`. What a
+/// crash leaves of them is removed at the next start.
+fn remove_files(context: &Context, id: Arc<str>, done: impl FnOnce() + Send + 'static) {
+    let data_dir = context.data_dir.clone();
+    let once = Arc::new(Mutex::new(Some(move || {
+        Files::of(&data_dir, &id).remove();
+        done();
+    })));
+    let work = move || once.lock().take().into_iter().for_each(|work| work());
+    if context.threads.spawn("remove".into(), work.clone()).is_err() {
+        work();
     }
 }
 

@@ -13,7 +13,8 @@ use super::events::{EVENT_BYTES_MAX, Failure, SessionRegistered, StreamMark, Sum
 use super::fanout::{Audience, Batch, Reply, Stream, Viewer};
 use super::log::Range;
 use super::state::{Choices, Context, Phase, State};
-use crate::store::{Change, Key};
+use crate::failpoint;
+use crate::store::Key;
 use crate::timer::Timed;
 
 /// Events in one page of the history.
@@ -85,11 +86,11 @@ impl Session {
         if std::mem::take(&mut state.changed) {
             state.last_activity = now_ms();
             batch.event(Audience::All, "sessionUpdated", &[&json(&state.summary(&self.context))]);
-            if !state.reserved && !state.deleted {
-                state.pending.push(Change::Session(Box::new(state.row())));
-            }
+            state.touched = true;
+            state.store_touch();
         }
         batch.send(&state.viewers);
+        failpoint::reach("sent");
         state.submit(&self.context.store);
         let next = state.next_deadline(&self.context);
         if self.context.slots.is_crowded() && state.can_make_room() {
@@ -103,11 +104,8 @@ impl Session {
     /// Leaves the memory, if all of it is on the disk; otherwise it is tried again later.
     fn unload(&self, now: Instant) {
         let stays = self.with(|state, _| {
-            let touched = std::mem::take(&mut state.touched) && !state.reserved;
-            if touched {
-                state.pending.push(Change::Session(Box::new(state.row())));
-            }
-            touched
+            state.store_touch();
+            !state.pending.is_empty()
         });
         // The timer holds it as well.
         if stays || !self.context.live.unload(self, 1) {
@@ -160,8 +158,7 @@ impl Session {
     #[must_use]
     pub fn touch(&self) -> bool {
         let mut state = self.state.lock();
-        state.last_activity = now_ms();
-        state.touched = true;
+        (state.last_activity, state.touched) = (now_ms(), true);
         !state.deleted
     }
 
@@ -182,7 +179,7 @@ impl Session {
         let after = arrival.after.as_ref().map(|after| self.follow(after));
         let known = self.with(|state, _| {
             state.arriving = state.arriving.saturating_sub(1);
-            state.last_activity = now_ms();
+            (state.last_activity, state.touched) = (now_ms(), true);
             let known = state.knows(viewer.key);
             if !known {
                 state.catching_up.push(viewer.key);
@@ -319,7 +316,8 @@ impl Session {
 
     /// Whether it may be unloaded: nobody is there, nothing is to be done, and all of it is on the disk.
     pub(super) fn is_at_rest(&self) -> bool {
-        self.state.lock().is_at_rest() && self.context.store.is_settled()
+        let state = self.state.lock();
+        state.is_at_rest() && !state.touched && state.is_stored()
     }
 
     /// Runs `work` for each viewer.

@@ -72,6 +72,8 @@ pub struct Context {
     pub mode: &'static str,
     /// What outlives the server.
     pub store: Arc<Store>,
+    /// Where the store is, and under it the files that came with prompts.
+    pub data_dir: PathBuf,
     /// The sessions that are in memory.
     pub live: Live,
     /// How many processes there may be.
@@ -322,6 +324,8 @@ pub struct State {
     pub(super) pending: Vec<Change>,
     /// What happens when that is on the disk.
     pub(super) on_stored: Vec<Done>,
+    /// Held by everything that is on its way to the disk.
+    pub(super) on_its_way: Arc<()>,
     /// The summary has changed since it was last sent.
     pub(super) changed: bool,
 }
@@ -386,6 +390,7 @@ impl State {
             deleted: false,
             pending: Vec::new(),
             on_stored: Vec::new(),
+            on_its_way: Arc::default(),
             changed: false,
         }
     }
@@ -470,7 +475,19 @@ impl State {
         let changes = std::mem::take(&mut self.pending);
         let done = std::mem::take(&mut self.on_stored);
         if !changes.is_empty() || !done.is_empty() {
-            store.submit(Submission { changes, done, refusable: false });
+            store.submit(Submission { changes, done, refusable: false, on_its_way: self.on_its_way.clone() });
+        }
+    }
+
+    /// Whether the store has all of it.
+    pub(super) fn is_stored(&self) -> bool {
+        Arc::strong_count(&self.on_its_way) == 1
+    }
+
+    /// Stores when somebody was here last: for that alone it is not written each time.
+    pub(super) fn store_touch(&mut self) {
+        if std::mem::take(&mut self.touched) && !self.reserved && !self.deleted {
+            self.pending.push(Change::Session(Box::new(self.row())));
         }
     }
 

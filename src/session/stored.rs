@@ -37,7 +37,8 @@ impl Session {
                 }
             });
             state.submit(&self.context.store);
-            self.context.store.submit(Submission { changes, done: vec![outcome], refusable: true });
+            let on_its_way = state.on_its_way.clone();
+            self.context.store.submit(Submission { changes, done: vec![outcome], refusable: true, on_its_way });
         });
     }
 
@@ -171,13 +172,16 @@ impl State {
             content: open.content,
             attachments: open.attachments.and_then(|list| serde_json::from_str(&list).ok()).unwrap_or_default(),
         };
-        if !prompt.marked {
-            self.queue.push_back(prompt);
-            return;
-        }
+        let (code, text) = match (open.is_damaged, prompt.marked) {
+            (true, _) => ("storage_damaged", "what was stored of this prompt is damaged: ask again"),
+            (false, true) => (
+                "interrupted_by_restart",
+                "the server was stopped while this prompt was with Claude: ask again if it is still wanted",
+            ),
+            (false, false) => return self.queue.push_back(prompt),
+        };
         self.record_asked(batch, &mut prompt);
-        let text = "the server was stopped while this prompt was with Claude: ask again if it is still wanted";
-        self.notice_of(batch, "warning", "interrupted_by_restart", text, Some(&prompt.id));
+        self.notice_of(batch, "warning", code, text, Some(&prompt.id));
         self.respond_interrupted(batch, &prompt, "");
     }
 

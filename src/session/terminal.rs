@@ -15,7 +15,7 @@ use super::manager::SessionManager;
 use super::state::{State, storage_error};
 use crate::claude::transcripts::{Found, Told, What, read};
 use crate::proto::claude::{self, Kind};
-use crate::store::{Change, Cursor, EventRow, Key, SessionRow, Submission, event_head};
+use crate::store::{Change, Cursor, EventRow, Key, Query, SessionRow, Submission, event_head};
 
 /// So much of a transcript is stored at a time.
 const PIECE_BYTES: usize = 512 << 10;
@@ -25,10 +25,13 @@ const REPLY_BYTES_MAX: usize = 1 << 20;
 
 impl SessionManager {
     /// The terminal's conversations that are not sessions here yet.
-    pub(super) fn terminal_sessions(&self, query: Option<&str>, below: Option<&Cursor>) -> Result<Vec<Summary>, Error> {
+    pub(super) fn terminal_sessions(
+        &self,
+        query: Option<&Query>,
+        below: Option<&Cursor>,
+    ) -> Result<Vec<Summary>, Error> {
         let Some(transcripts) = &self.context.transcripts else { return Ok(Vec::new()) };
-        let query = query.map(str::to_lowercase);
-        let has = |text: &str| query.as_ref().is_none_or(|query| text.to_lowercase().contains(query));
+        let has = |text: &str| query.is_none_or(|query| query.is_part_of(text));
         let mut summaries = Vec::new();
         for found in transcripts.list() {
             let place = (found.last_activity, found.uuid.as_str());
@@ -97,7 +100,8 @@ impl SessionManager {
         let done = Box::new(move |outcome: Result<_, _>| {
             let _ = tell.send(outcome.map(drop));
         });
-        self.context.store.submit(Submission { changes, done: vec![done], refusable: true });
+        let on_its_way = Arc::default();
+        self.context.store.submit(Submission { changes, done: vec![done], refusable: true, on_its_way });
         told.recv().unwrap_or(Err(crate::store::Trouble::Full)).map_err(storage_error)
     }
 }

@@ -1,9 +1,10 @@
 //! A session's title: the beginning of its first prompt, until Claude or the user gives a better one. The user's stays.
 
+use super::error::Error;
 use super::fanout::Reply;
 use super::prompt::WithSession;
 use super::session::Session;
-use super::state::{Phase, State, TITLE_CHARS_MAX, shortened};
+use super::state::{Phase, State, TITLE_CHARS_MAX, shortened, storage_error};
 use crate::proto::claude;
 use crate::store::Change;
 
@@ -15,13 +16,19 @@ impl Session {
     pub fn rename(&self, title: &str, reply: Reply) {
         let Some(session) = self.itself.upgrade() else { return };
         self.with(|state, _| {
+            if state.deleted {
+                return reply.fail(&Error::invalid_session());
+            }
             state.title_given = true;
             state.set_title(title.to_owned());
             if matches!(state.phase, Phase::Idle | Phase::Busy) {
                 let request_id = state.next_control_id();
                 state.write(claude::rename_line(&request_id, title));
             }
-            state.on_stored.push(Box::new(move |_| reply.ok(&WithSession { ok: true, session: session.summary() })));
+            state.on_stored.push(Box::new(move |outcome| match outcome {
+                Ok(_) => reply.ok(&WithSession { ok: true, session: session.summary() }),
+                Err(trouble) => reply.fail(&storage_error(trouble)),
+            }));
         });
     }
 }

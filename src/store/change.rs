@@ -75,41 +75,42 @@ static SAVE_SESSION: LazyLock<String> = LazyLock::new(|| {
 
 impl SessionRow {
     pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
+        // A flipped bit must not hide the session, and with it the whole page of the list.
+        let bytes = |column| row.get_ref(column)?.as_bytes_or_null().map_err(rusqlite::Error::from);
+        let text = |column| bytes(column).map(|bytes| bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned()));
+        let number = |column| row.get::<_, u64>(column).unwrap_or_default();
         // In the order of the columns: a look-up by name would cost more than all the rest.
         let mut columns = 0..;
         let mut next = || columns.next().unwrap_or_default();
         Ok(SessionRow {
             key: row.get(next())?,
             id: row.get(next())?,
-            source: row.get(next())?,
+            source: text(next())?.unwrap_or_default(),
             uuid: row.get(next())?,
             has_turns: row.get(next())?,
-            last_message: row.get(next())?,
+            last_message: text(next())?,
             forked_from: {
-                let (conversation, at): (Option<String>, _) = (row.get(next())?, row.get(next())?);
+                let (conversation, at) = (text(next())?, text(next())?);
                 conversation.map(|conversation| ForkPoint { conversation, at })
             },
-            title: row.get(next())?,
+            title: text(next())?,
             title_given: row.get(next())?,
-            cwd: {
-                let cwd: Vec<u8> = row.get(next())?;
-                PathBuf::from(OsStr::from_bytes(&cwd))
-            },
-            model: row.get(next())?,
-            permission_mode: row.get(next())?,
-            effort: row.get(next())?,
-            model_in_use: row.get(next())?,
-            permission_mode_in_use: row.get(next())?,
-            agent_version: row.get(next())?,
-            created_at: row.get(next())?,
-            last_activity: row.get(next())?,
+            cwd: PathBuf::from(OsStr::from_bytes(bytes(next())?.unwrap_or_default())),
+            model: text(next())?,
+            permission_mode: text(next())?,
+            effort: text(next())?,
+            model_in_use: text(next())?,
+            permission_mode_in_use: text(next())?,
+            agent_version: text(next())?,
+            created_at: number(next()),
+            last_activity: number(next()),
             ended: row.get(next())?,
-            turns: row.get(next())?,
+            turns: number(next()),
             cost_usd: row.get(next())?,
-            last_words: row.get(next())?,
-            failure: row.get(next())?,
-            prompts: row.get(next())?,
-            imported_bytes: row.get(next())?,
+            last_words: text(next())?,
+            failure: text(next())?,
+            prompts: number(next()),
+            imported_bytes: number(next()),
         })
     }
 
@@ -255,6 +256,19 @@ pub enum Change {
 }
 
 impl Change {
+    /// Whose it is.
+    pub(super) fn session(&self) -> Key {
+        match self {
+            Change::Session(row) => row.key,
+            Change::Event(event) => event.session,
+            Change::Accept(prompt) => prompt.session,
+            Change::Ended { session, .. } | Change::Fork { to: session, .. } => *session,
+            Change::Written(session, _) | Change::NotWritten(session, _) | Change::Asked(session, ..) => *session,
+            Change::Question(session, _) | Change::Resolved(session, ..) | Change::LastMessage(session, _) => *session,
+            Change::Text(session, ..) | Change::Clear(session) | Change::Delete(session) => *session,
+        }
+    }
+
     /// About what it takes while it waits.
     pub(super) fn bytes(&self) -> usize {
         64 + match self {
@@ -267,8 +281,15 @@ impl Change {
         }
     }
 
-    /// Writes it. `accepted` is what an earlier [`Change::Accept`] of the same submission has found.
-    pub(super) fn apply(&self, to: &Transaction<'_>, log: i64, accepted: &mut Accepted) -> rusqlite::Result<()> {
+    /// Writes it; what is for the index of what was said only if that is `indexed`. `accepted` is what an earlier
+    /// [`Change::Accept`] of the same submission has found.
+    pub(super) fn apply(
+        &self,
+        to: &Transaction<'_>,
+        log: i64,
+        indexed: bool,
+        accepted: &mut Accepted,
+    ) -> rusqlite::Result<()> {
         match self {
             Change::Session(row) => save_session(to, row)?,
             Change::LastMessage(session, uuid) => {
@@ -302,13 +323,19 @@ impl Change {
                 let sql = "INSERT OR REPLACE INTO questions VALUES (?1, ?2, ?3, ?4)";
                 to.prepare_cached(sql)?.execute(params![session, request, behavior, by])?;
             }
+            Change::Text(..) if !indexed => {}
             Change::Text(session, number, text) => {
                 let sql = "INSERT OR REPLACE INTO search (rowid, text) VALUES (?1, ?2)";
                 to.prepare_cached(sql)?.execute(params![text_key(*session, *number), text])?;
             }
-            Change::Clear(session) => clear(to, *session)?,
-            Change::Delete(session) => delete(to, *session)?,
-            Change::Fork { to: new, from, seq } => copy_conversation(to, *new, *from, *seq, log)?,
+            Change::Clear(session) => clear(to, *session, indexed)?,
+            Change::Delete(session) => delete(to, *session, indexed)?,
+            Change::Fork { to: new, from, seq } => {
+                copy_conversation(to, *new, *from, *seq, log)?;
+                if indexed {
+                    index_conversation(to, *new)?;
+                }
+            }
         }
         Ok(())
     }
@@ -402,8 +429,8 @@ fn accept(to: &Transaction<'_>, prompt: &PromptRow) -> rusqlite::Result<Accepted
     Ok(Accepted::New)
 }
 
-fn delete(to: &Transaction<'_>, session: Key) -> rusqlite::Result<()> {
-    clear(to, session)?;
+fn delete(to: &Transaction<'_>, session: Key, indexed: bool) -> rusqlite::Result<()> {
+    clear(to, session, indexed)?;
     to.execute("DELETE FROM prompts WHERE key >= ?1 AND key < ?2", [first_key(session), first_key(session + 1)])?;
     to.execute("DELETE FROM questions WHERE session = ?1", [session])?;
     // What Claude called it stays known: or its transcript would come up again as a terminal's.
@@ -411,20 +438,16 @@ fn delete(to: &Transaction<'_>, session: Key) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn clear(to: &Transaction<'_>, session: Key) -> rusqlite::Result<()> {
+fn clear(to: &Transaction<'_>, session: Key, indexed: bool) -> rusqlite::Result<()> {
     to.execute("DELETE FROM events WHERE key >= ?1 AND key < ?2", [first_key(session), first_key(session + 1)])?;
-    let (first, after) = (text_key(session, 0), text_key(session + 1, 0));
-    let texts: Vec<i64> = to
-        .prepare("SELECT rowid FROM search WHERE rowid >= ?1 AND rowid < ?2")?
-        .query_map([first, after], |row| row.get(0))?
-        .collect::<rusqlite::Result<_>>()?;
-    for text in texts {
-        to.prepare_cached("DELETE FROM search WHERE rowid = ?1")?.execute([text])?;
+    if indexed {
+        let texts = [text_key(session, 0), text_key(session + 1, 0)];
+        to.execute("DELETE FROM search WHERE rowid >= ?1 AND rowid < ?2", texts)?;
     }
     Ok(())
 }
 
-/// The events, the prompts that are over, and the index of both.
+/// The events, and the prompts that are over.
 fn copy_conversation(to: &Transaction<'_>, new: Key, old: Key, seq: u64, log: i64) -> rusqlite::Result<()> {
     let sql = "INSERT INTO events SELECT key - ?1 + ?2, time, ?5, name, essentials, data FROM events \
                WHERE key > ?3 AND key <= ?4";
@@ -432,10 +455,17 @@ fn copy_conversation(to: &Transaction<'_>, new: Key, old: Key, seq: u64, log: i6
     let sql = "INSERT INTO prompts SELECT key - ?1 + ?2, ?4, id, state, time, seq, end_seq, text, content, attachments, \
                response FROM prompts WHERE session = ?3 AND state >= 2 AND end_seq <= ?5";
     to.execute(sql, params![first_key(old), first_key(new), old, new, seq])?;
+    Ok(())
+}
+
+/// Puts the prompts and replies of a session into the index.
+fn index_conversation(to: &Transaction<'_>, session: Key) -> rusqlite::Result<()> {
     let sql = "INSERT INTO search (rowid, text) SELECT ?1 + 2 * (key & 0x7fffff), text FROM prompts WHERE session = ?2";
-    to.execute(sql, [text_key(new, 0), new])?;
+    to.execute(sql, [text_key(session, 0), session])?;
+    // A response begins behind its `{`, see the schema.
     let sql = "INSERT INTO search (rowid, text) SELECT ?1 + 2 * (key & 0x7fffff) + 1, \
-               json_extract('{' || substr(response, 2), '$.fullResponse') FROM prompts WHERE session = ?2 AND response IS NOT NULL";
-    to.execute(sql, [text_key(new, 0), new])?;
+               json_extract('{' || substr(response, 2), '$.fullResponse') FROM prompts \
+               WHERE session = ?2 AND json_valid('{' || substr(response, 2))";
+    to.execute(sql, [text_key(session, 0), session])?;
     Ok(())
 }

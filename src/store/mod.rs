@@ -13,9 +13,14 @@
 //! The store knows rows, not sessions: what they mean is told in [`crate::session`].
 
 mod change;
+mod check;
+mod list;
 mod open;
 mod query;
 mod schema;
+#[cfg(test)]
+mod tests;
+mod wal;
 mod writer;
 
 use std::path::PathBuf;
@@ -28,8 +33,9 @@ use parking_lot::Mutex;
 use rusqlite::Connection;
 
 pub use change::{Accepted, Change, EventRow, Key, PromptRow, PromptState, SessionRow, event_head, response_head};
+pub use list::{Cursor, Query};
 pub use open::OpenError;
-pub use query::{Cursor, OpenPrompt, StoredEvent, StoredPrompt, StoredResponse};
+pub use query::{OpenPrompt, StoredEvent, StoredPrompt, StoredResponse};
 pub use writer::{Done, Submission};
 
 use crate::net::Room;
@@ -55,12 +61,21 @@ pub enum Trouble {
 
 impl Trouble {
     fn of(error: &rusqlite::Error) -> Trouble {
-        use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
-        match error {
-            rusqlite::Error::SqliteFailure(failure, _) if matches!(failure.code, DatabaseCorrupt | NotADatabase) => {
-                Trouble::Damaged
-            }
-            rusqlite::Error::SqliteFailure(..) => Trouble::Full,
+        use rusqlite::ErrorCode as Code;
+        match error.sqlite_error_code() {
+            Some(
+                Code::DiskFull
+                | Code::SystemIoFailure
+                | Code::CannotOpen
+                | Code::ReadOnly
+                | Code::PermissionDenied
+                | Code::DatabaseBusy
+                | Code::DatabaseLocked
+                | Code::FileLockingProtocolFailed
+                | Code::OutOfMemory
+                | Code::NoLargeFileSupport,
+            ) => Trouble::Full,
+            // What breaks a rule, or has another form than what is written here, is damage (or a fault of this program).
             _ => Trouble::Damaged,
         }
     }
@@ -74,6 +89,7 @@ pub struct Store {
     thread: Mutex<Option<JoinHandle<()>>>,
     shared: Arc<Shared>,
     readers: Mutex<Vec<Connection>>,
+    tokenizer: Mutex<Option<list::Tokenizer>>,
     next_key: AtomicI64,
 }
 
@@ -97,12 +113,6 @@ impl Store {
     #[must_use]
     pub fn is_behind(&self) -> bool {
         self.shared.waiting.load(Ordering::Acquire) > QUEUE_BYTES_MAX
-    }
-
-    /// Whether nothing waits: all that was submitted is on the disk, or was refused.
-    #[must_use]
-    pub fn is_settled(&self) -> bool {
-        self.shared.waiting.load(Ordering::Acquire) == 0
     }
 
     /// Whether the last attempt to write has failed.
@@ -131,6 +141,8 @@ impl Store {
 
     /// Writes what waits and ends the writer.
     pub fn close(&self) {
+        // The last connection removes the log: that must be the writer's.
+        self.readers.lock().clear();
         let _ = self.writer.send(Message::Close);
         if let Some(thread) = self.thread.lock().take()
             && thread.join().is_err()
@@ -167,7 +179,7 @@ impl Store {
 fn start(path: PathBuf, opened: open::Opened, room: Arc<Room>) -> std::io::Result<Store> {
     let (writer, inbox) = crossbeam_channel::unbounded();
     let shared = Arc::new(Shared { sessions: opened.sessions.into(), ..Shared::default() });
-    let work = writer::Writer { connection: opened.connection, log: opened.log, inbox, shared: shared.clone(), room };
+    let work = writer::Writer::new(opened.connection, opened.log, inbox, shared.clone(), room);
     let thread = std::thread::Builder::new().name("store".into()).spawn(move || work.run())?;
     Ok(Store {
         path,
@@ -176,6 +188,7 @@ fn start(path: PathBuf, opened: open::Opened, room: Arc<Room>) -> std::io::Resul
         thread: Mutex::new(Some(thread)),
         shared,
         readers: Mutex::default(),
+        tokenizer: Mutex::default(),
         next_key: AtomicI64::new(opened.next_key),
     })
 }

@@ -7,10 +7,11 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::schema::{APPLICATION_ID, VERSION, migrate};
-use super::{FILE_NAME, Store};
+use super::schema::{VERSION, migrate};
+use super::{FILE_NAME, Store, check};
 use crate::net::Room;
 
 /// Older versions of SQLite can lose what was committed when several connections use a WAL.
@@ -28,7 +29,7 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    fn of(path: &Path, error: &rusqlite::Error) -> OpenError {
+    pub(super) fn of(path: &Path, error: &rusqlite::Error) -> OpenError {
         let message = format!("{}: {error}", path.display());
         match error.sqlite_error_code() {
             Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::DiskFull) => {
@@ -64,6 +65,10 @@ impl Store {
         let path = dir.join(FILE_NAME);
         let unusable = |error: std::io::Error| OpenError::Unusable(format!("{}: {error}", path.display()));
         if !fs::exists(&path).map_err(unusable)? {
+            // SQLite would put into a new database what another one's log has.
+            if has_log(&path) {
+                return Err(OpenError::Damaged(format!("{}: only its write-ahead log is there", path.display())));
+            }
             create(&path)?;
         }
         let opened = open(&path)?;
@@ -74,21 +79,32 @@ impl Store {
     ///
     /// # Errors
     /// When the file cannot be renamed.
-    pub fn set_aside(dir: &Path) -> std::io::Result<Option<PathBuf>> {
+    pub fn set_aside(dir: &Path) -> std::io::Result<PathBuf> {
         let path = dir.join(FILE_NAME);
-        if !fs::exists(&path)? {
-            return Ok(None);
-        }
         let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        let suffix = format!("damaged-{}", time.as_millis());
-        for tail in ["-wal", "-shm", ""] {
-            let from = dir.join(format!("{FILE_NAME}{tail}"));
-            if fs::exists(&from)? {
-                fs::rename(&from, dir.join(format!("{FILE_NAME}.{suffix}{tail}")))?;
+        let aside = dir.join(format!("{FILE_NAME}.damaged-{}", time.as_millis()));
+        // The database first: a log without it is not taken for sound, a database without its log may be.
+        for tail in ["", "-wal", "-shm"] {
+            match fs::rename(beside(&path, tail), beside(&aside, tail)) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+                _ => {}
             }
         }
-        Ok(Some(dir.join(format!("{FILE_NAME}.{suffix}"))))
+        File::open(dir)?.sync_all()?;
+        Ok(aside)
     }
+}
+
+/// Whether there is a write-ahead log with something in it.
+pub(super) fn has_log(path: &Path) -> bool {
+    beside(path, "-wal").metadata().is_ok_and(|log| log.len() > 0)
+}
+
+/// The file that SQLite puts beside a database.
+pub(super) fn beside(path: &Path, tail: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(tail);
+    name.into()
 }
 
 /// A connection that only reads.
@@ -104,9 +120,7 @@ fn create(path: &Path) -> Result<(), OpenError> {
     let unfinished = path.with_extension("new");
     let in_the_way = |error: std::io::Error| OpenError::Unusable(format!("{}: {error}", unfinished.display()));
     for tail in ["", "-journal", "-wal", "-shm"] {
-        let mut left_over = unfinished.clone().into_os_string();
-        left_over.push(tail);
-        match fs::remove_file(&left_over) {
+        match fs::remove_file(beside(&unfinished, tail)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(in_the_way(error)),
             _ => {}
         }
@@ -127,25 +141,37 @@ fn create(path: &Path) -> Result<(), OpenError> {
     in_place.and_then(|()| sync(path.parent().unwrap_or(Path::new(".")))).map_err(in_the_way)
 }
 
-fn open(path: &Path) -> Result<Opened, OpenError> {
-    let damaged = |what: &str| OpenError::Damaged(format!("{}: {what}", path.display()));
+pub(super) fn open(path: &Path) -> Result<Opened, OpenError> {
     let failed = |error: rusqlite::Error| OpenError::of(path, &error);
+    check::files(path)?;
     let mut connection = connect(path).map_err(failed)?;
-    check(&connection, path)?;
+    // One that is not used is left as it is, with its log.
+    let keep_log = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+    connection.set_db_config(keep_log, true).map_err(failed)?;
+    check::content(&connection, path)?;
+    let clean: bool =
+        connection.query_row("SELECT value FROM meta WHERE name = 'clean'", [], |row| row.get(0)).map_err(failed)?;
+    let next_key = next_key(&connection).map_err(failed)?;
+    if !(1..1 << 31).contains(&next_key) {
+        return Err(OpenError::Damaged(format!("{}: a session has a number that was never given", path.display())));
+    }
+    // A copy that another program has made may have no log.
+    connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
     let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(failed)?;
     if version < VERSION {
         migrate(&mut connection, version).map_err(failed)?;
     }
-    let clean: bool =
-        connection.query_row("SELECT value FROM meta WHERE name = 'clean'", [], |row| row.get(0)).map_err(failed)?;
-    let next_key: i64 =
-        connection.query_row("SELECT ifnull(max(key), 0) + 1 FROM sessions", [], |row| row.get(0)).map_err(failed)?;
-    if !(1..1 << 31).contains(&next_key) {
-        return Err(damaged("a session has a number that was never given"));
-    }
     let (log, log_id) = begin(&mut connection, clean).map_err(failed)?;
     let sessions = super::writer::count(&connection).map_err(failed)?;
+    connection.set_db_config(keep_log, false).map_err(failed)?;
     Ok(Opened { connection, log, log_id, next_key, sessions })
+}
+
+/// A number that nothing belongs to that a session may have left behind.
+fn next_key(connection: &Connection) -> rusqlite::Result<i64> {
+    let sql = "SELECT max(ifnull((SELECT max(key) FROM sessions), 0), ifnull((SELECT max(key) >> 32 FROM events), 0), \
+               ifnull((SELECT max(key) >> 32 FROM prompts), 0), ifnull((SELECT max(session) FROM conversations), 0)) + 1";
+    connection.query_row(sql, [], |row| row.get(0))
 }
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
@@ -160,43 +186,6 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     connection.pragma_update(None, "cache_size", -1024)?;
     connection.set_prepared_statement_cache_capacity(32);
     Ok(connection)
-}
-
-/// Whether this is a database of this program, of a version that it knows, with a sound list of sessions. The rest is
-/// checked by SQLite when it is read: looking at every page would take as long as the history is.
-fn check(connection: &Connection, path: &Path) -> Result<(), OpenError> {
-    let damaged = |what: String| OpenError::Damaged(format!("{}: {what}", path.display()));
-    let failed = |error: rusqlite::Error| OpenError::of(path, &error);
-    let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
-    let application = number("PRAGMA application_id").map_err(failed)?;
-    if application != i64::from(APPLICATION_ID) {
-        return Err(damaged("not a database of this program".into()));
-    }
-    let version = number("PRAGMA user_version").map_err(failed)?;
-    let confirmed = number("SELECT value FROM meta WHERE name = 'version'").map_err(failed)?;
-    if version != confirmed || version < 1 {
-        return Err(damaged(format!("its version is {version}, or {confirmed}")));
-    }
-    if version > VERSION {
-        let message = format!(
-            "{}: written by a newer version of this program (schema {version}, known {VERSION})",
-            path.display()
-        );
-        return Err(OpenError::Newer(message));
-    }
-    for table in ["meta", "logs", "sessions"] {
-        let found: String =
-            connection.query_row(&format!("PRAGMA quick_check({table})"), [], |row| row.get(0)).map_err(failed)?;
-        if found != "ok" {
-            return Err(damaged(found));
-        }
-    }
-    let listed = number("SELECT count(*) FROM sessions NOT INDEXED").map_err(failed)?;
-    let expected = number("SELECT value FROM meta WHERE name = 'sessions'").map_err(failed)?;
-    if listed != expected {
-        return Err(damaged(format!("it lists {listed} sessions in place of {expected}")));
-    }
-    Ok(())
 }
 
 /// Notes that the database is in use, and gives the numbering a new name where numbers may have been told that were not

@@ -4,24 +4,20 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::change::{SESSION_COLUMNS, first_key, numbered_key, text_key};
+use super::change::{SESSION_COLUMNS, first_key, numbered_key};
 use super::{Key, PromptState, SessionRow, Store, Trouble, event_head, response_head};
 
-/// A term that fewer texts have than this is looked up once; a more common one is looked for session by session, newest
-/// first, until the page is full.
-const RARE_TEXTS_MAX: usize = 2000;
+pub(super) const UNFINISHED: &str = "SELECT id FROM sessions WHERE key IN \
+    (SELECT session FROM prompts WHERE state < 2 UNION SELECT session FROM questions WHERE behavior IS NULL)";
 
-/// Sessions with open prompts or questions that are taken up at a start; the rest follow when they are opened.
-const UNFINISHED_MAX: usize = 10_000;
+pub(super) const OPEN_PROMPTS: &str = "SELECT id, state, seq, text, content, attachments, key FROM prompts \
+    WHERE session = ?1 AND state < 2 ORDER BY key";
 
-/// Where a page of the list ended: the last session's activity and name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cursor {
-    /// Unix milliseconds.
-    pub last_activity: u64,
-    /// Its name.
-    pub id: String,
-}
+pub(super) const RESPONSES: &str = "SELECT end_seq, response, id FROM prompts WHERE key > ?1 AND key < ?2 \
+    AND end_seq > ?3 AND end_seq <= ?4 AND response IS NOT NULL ORDER BY end_seq, key";
+
+pub(super) const LAST_SEQ: &str = "SELECT key FROM events WHERE key > ?1 AND key < ?2 AND log <= ?3 \
+    ORDER BY key DESC LIMIT 1";
 
 /// An event as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +45,8 @@ pub struct OpenPrompt {
     pub text: String,
     pub content: Option<String>,
     pub attachments: Option<String>,
+    /// It is not what was asked.
+    pub is_damaged: bool,
 }
 
 /// What is known of a prompt by its name.
@@ -83,11 +81,7 @@ impl Store {
     /// # Errors
     /// [`Trouble`].
     pub fn unfinished(&self) -> Result<Vec<String>, Trouble> {
-        self.read(|db| {
-            let sql = "SELECT id FROM sessions WHERE key IN (SELECT session FROM prompts WHERE state < 2 \
-                       UNION SELECT session FROM questions WHERE behavior IS NULL) LIMIT ?1";
-            db.prepare(sql)?.query_map([UNFINISHED_MAX], |row| row.get(0))?.collect()
-        })
+        self.read(|db| db.prepare(UNFINISHED)?.query_map([], |row| row.get(0))?.collect())
     }
 
     /// A session's last number.
@@ -116,20 +110,20 @@ impl Store {
     /// [`Trouble`].
     pub fn open_prompts(&self, session: Key) -> Result<Vec<OpenPrompt>, Trouble> {
         self.read(|db| {
-            let sql = "SELECT id, state, seq, text, content, attachments, key FROM prompts WHERE session = ?1 AND state < 2 \
-                       ORDER BY key";
             let read = |row: &Row<'_>| {
+                let (text, content) = (row.get(3), row.get::<_, Option<String>>(4));
                 Ok(OpenPrompt {
                     number: number(row.get(6)?, session),
                     id: row.get(0)?,
                     state: PromptState::of(row.get(1)?),
                     seq: row.get(2)?,
-                    text: row.get(3)?,
-                    content: row.get(4)?,
-                    attachments: row.get(5)?,
+                    is_damaged: text.is_err() || !content.as_ref().is_ok_and(|content| is_content(content.as_deref())),
+                    text: text.unwrap_or_default(),
+                    content: content.unwrap_or_default(),
+                    attachments: row.get(5).unwrap_or_default(),
                 })
             };
-            db.prepare_cached(sql)?.query_map([session], read)?.collect()
+            db.prepare_cached(OPEN_PROMPTS)?.query_map([session], read)?.collect()
         })
     }
 
@@ -221,14 +215,21 @@ impl Store {
     /// [`Trouble`].
     pub fn responses(&self, session: Key, id: &str, after: u64, last: u64) -> Result<Vec<StoredResponse>, Trouble> {
         self.read(|db| {
-            let sql = "SELECT end_seq, response FROM prompts WHERE key > ?1 AND key < ?2 AND end_seq > ?3 \
-                       AND end_seq <= ?4 AND response IS NOT NULL ORDER BY end_seq, key";
             let head = response_head(id);
             let read = |row: &Row<'_>| {
-                let rest: String = row.get(1)?;
-                Ok(StoredResponse { end_seq: row.get(0)?, data: (head.clone() + &rest).into() })
+                let mut data = head.clone() + row.get_ref(1)?.as_str().unwrap_or_default();
+                if !is_json(&data) {
+                    let prompt_id: String = row.get(2).unwrap_or_default();
+                    log::error!("session {id}: the response to {prompt_id} is damaged");
+                    let prompt_id = serde_json::Value::from(prompt_id);
+                    let error = "what was stored of this response is damaged";
+                    data = format!(
+                        r#"{head},"promptId":{prompt_id},"status":"failed","fullResponse":"","done":true,"error":"{error}"}}"#
+                    );
+                }
+                Ok(StoredResponse { end_seq: row.get(0)?, data: data.into() })
             };
-            let mut statement = db.prepare_cached(sql)?;
+            let mut statement = db.prepare_cached(RESPONSES)?;
             statement.query_map(params![first_key(session), first_key(session + 1), after, last], read)?.collect()
         })
     }
@@ -273,35 +274,11 @@ impl Store {
     pub fn oldest_activity(&self) -> Result<Option<u64>, Trouble> {
         self.read(|db| db.query_row("SELECT min(last_activity) FROM sessions", [], |row| row.get(0)))
     }
-
-    /// Sessions, the most recently active first, from below the cursor; with a query, those that have all its words.
-    ///
-    /// # Errors
-    /// [`Trouble`].
-    pub fn list(&self, query: Option<&str>, below: Option<&Cursor>, count: usize) -> Result<Vec<SessionRow>, Trouble> {
-        let words = query.map(match_expression);
-        self.read(|db| match (&words, query) {
-            (Some(words), Some(query)) => search(db, words.as_deref(), query, below, count),
-            _ => walk(db, below, count, |_| Ok(true)),
-        })
-    }
-
-    /// Whether a session of that number has all the words of the query.
-    ///
-    /// # Errors
-    /// [`Trouble`].
-    pub fn has_words(&self, session: Key, query: &str) -> Result<bool, Trouble> {
-        match match_expression(query) {
-            None => Ok(false),
-            Some(words) => self.read(|db| has_words(db, session, &words)),
-        }
-    }
 }
 
 fn last_seq(db: &Connection, session: Key, log: i64) -> rusqlite::Result<u64> {
-    let sql = "SELECT key FROM events WHERE key > ?1 AND key < ?2 AND log <= ?3 ORDER BY key DESC LIMIT 1";
     let bounds = params![first_key(session), first_key(session + 1), log];
-    let key: Option<i64> = db.prepare_cached(sql)?.query_row(bounds, |row| row.get(0)).optional()?;
+    let key: Option<i64> = db.prepare_cached(LAST_SEQ)?.query_row(bounds, |row| row.get(0)).optional()?;
     Ok(key.map_or(0, |key| number(key, session)))
 }
 
@@ -311,82 +288,28 @@ fn number(key: i64, session: Key) -> u64 {
 
 fn stored_event(row: &Row<'_>, session: Key, id: &str) -> rusqlite::Result<StoredEvent> {
     let seq = number(row.get(0)?, session);
-    let rest = row.get_ref(4)?.as_str()?;
+    let rest = row.get_ref(4)?.as_str().unwrap_or_default();
     let mut data = event_head(id, seq);
     data.reserve_exact(rest.len());
     data.push_str(rest);
     // A flipped bit must not become a page that no client can read.
-    if serde_json::from_str::<&serde_json::value::RawValue>(&data).is_err() {
+    if !is_json(&data) {
         log::error!("session {id}: event {seq} is damaged");
         data = format!(r#"{},"damaged":true}}"#, event_head(id, seq));
     }
-    let (time, name, essentials) = (row.get(1)?, row.get(2)?, row.get(3)?);
+    let essentials = row.get::<_, String>(3).ok().filter(|members| is_json(&format!("{{{members}}}")));
+    let (time, name) = (row.get(1).unwrap_or_default(), row.get(2).unwrap_or_default());
     Ok(StoredEvent { seq, time, name, data: data.into(), essentials })
 }
 
-/// Each word of the query, or its beginning, must be there. None: the query has no word.
-fn match_expression(query: &str) -> Option<String> {
-    let words: Vec<String> = (query.split(|c: char| !c.is_alphanumeric()))
-        .filter(|word| !word.is_empty())
-        .map(|word| format!("\"{word}\"*"))
-        .collect();
-    (!words.is_empty()).then(|| words.join(" AND "))
+/// Whether it is one JSON object: then nothing in it can be taken for what stands around it.
+fn is_json(text: &str) -> bool {
+    text.starts_with('{') && serde_json::from_str::<&serde_json::value::RawValue>(text).is_ok()
 }
 
-fn walk(
-    db: &Connection,
-    below: Option<&Cursor>,
-    count: usize,
-    mut wanted: impl FnMut(&SessionRow) -> rusqlite::Result<bool>,
-) -> rusqlite::Result<Vec<SessionRow>> {
-    let sql = format!(
-        "SELECT {SESSION_COLUMNS} FROM sessions WHERE (last_activity, id) < (?1, ?2) \
-         ORDER BY last_activity DESC, id DESC"
-    );
-    let mut statement = db.prepare_cached(&sql)?;
-    let mut rows = match below {
-        Some(cursor) => statement.query(params![cursor.last_activity, cursor.id])?,
-        None => statement.query(params![i64::MAX, ""])?,
-    };
-    let mut found = Vec::new();
-    while found.len() < count
-        && let Some(row) = rows.next()?
-    {
-        let row = SessionRow::read(row)?;
-        if wanted(&row)? {
-            found.push(row);
-        }
-    }
-    Ok(found)
-}
-
-fn search(
-    db: &Connection,
-    words: Option<&str>,
-    query: &str,
-    below: Option<&Cursor>,
-    count: usize,
-) -> rusqlite::Result<Vec<SessionRow>> {
-    let query = query.to_lowercase();
-    let in_sight = |row: &SessionRow| {
-        row.title.as_ref().is_some_and(|title| title.to_lowercase().contains(&query))
-            || row.cwd.to_string_lossy().to_lowercase().contains(&query)
-    };
-    let Some(words) = words else { return walk(db, below, count, |row| Ok(in_sight(row))) };
-    let sql = "SELECT rowid FROM search WHERE search MATCH ?1 LIMIT ?2";
-    let texts: Vec<i64> = db
-        .prepare_cached(sql)?
-        .query_map(params![words, RARE_TEXTS_MAX], |row| row.get(0))?
-        .collect::<rusqlite::Result<_>>()?;
-    if texts.len() < RARE_TEXTS_MAX {
-        let sessions: std::collections::HashSet<i64> = texts.into_iter().map(|text| text >> 24).collect();
-        walk(db, below, count, |row| Ok(sessions.contains(&row.key) || in_sight(row)))
-    } else {
-        walk(db, below, count, |row| Ok(in_sight(row) || has_words(db, row.key, words)?))
-    }
-}
-
-fn has_words(db: &Connection, session: Key, words: &str) -> rusqlite::Result<bool> {
-    let sql = "SELECT 1 FROM search WHERE search MATCH ?1 AND rowid >= ?2 AND rowid < ?3 LIMIT 1";
-    db.prepare_cached(sql)?.exists(params![words, text_key(session, 0), text_key(session + 1, 0)])
+/// Whether Claude can be given it.
+fn is_content(content: Option<&str>) -> bool {
+    content.is_none_or(|content| {
+        !content.contains('\n') && serde_json::from_str::<&serde_json::value::RawValue>(content).is_ok()
+    })
 }

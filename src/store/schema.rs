@@ -1,6 +1,6 @@
 //! The tables, and how an older database becomes a present one.
 
-use rusqlite::{Connection, Transaction};
+use rusqlite::{Connection, Row, Transaction};
 
 /// The version that this program reads and writes.
 pub const VERSION: i64 = 1;
@@ -112,6 +112,29 @@ pub fn migrate(connection: &mut Connection, from: i64) -> rusqlite::Result<()> {
     }
     set_version(&transaction, VERSION)?;
     transaction.commit()
+}
+
+/// The tables, indexes and triggers of a database, with the statements that have made them. What FTS5 makes for itself is
+/// left out: that changes with SQLite, which looks after it.
+pub(super) fn objects(connection: &Connection) -> rusqlite::Result<Vec<[Option<String>; 4]>> {
+    let sql = r"SELECT type, name, tbl_name, sql FROM sqlite_schema
+                WHERE name NOT LIKE 'sqlite\_stat%' ESCAPE '\' AND name NOT LIKE 'search\_%' ESCAPE '\' ORDER BY name";
+    let read = |row: &Row<'_>| Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?]);
+    connection.prepare(sql)?.query_map([], read)?.collect()
+}
+
+/// Those of a database of that version.
+pub(super) fn objects_of(version: i64) -> rusqlite::Result<Vec<[Option<String>; 4]>> {
+    objects(&in_memory(version)?)
+}
+
+/// An empty database of that version.
+pub(super) fn in_memory(version: i64) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_in_memory()?;
+    for step in MIGRATIONS.iter().take(usize::try_from(version).unwrap_or(0)) {
+        connection.execute_batch(step)?;
+    }
+    Ok(connection)
 }
 
 /// Twice, so that a flipped bit is not taken for another version.

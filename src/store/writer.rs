@@ -1,18 +1,23 @@
 //! The one thread that writes.
 //!
 //! It takes all that waits and writes it in one transaction (group commit): under load one sync of the disk serves many.
-//! What cannot be written, because the disk is full or its syncs fail, stays and is tried again; only a submission that
+//! What cannot be written because the disk is full, or its syncs fail, stays and is tried again; only a submission that
 //! can be refused is, at once, so that nothing is acknowledged that is not kept.
+//!
+//! What cannot be written because the database is damaged there never will be: then each submission is written by itself,
+//! and the session whose part is damaged is not stored any more, so that its events on the disk end there without a hole.
+//! Damage of the index of what was said is nobody's: all goes on without it.
 
+use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+use rusqlite::{Connection, TransactionBehavior};
 
-use super::change::{Accepted, Change};
+use super::change::{Accepted, Change, Key};
 use super::{QUEUE_BYTES_MAX, Trouble};
 use crate::failpoint;
 use crate::net::Room;
@@ -34,12 +39,23 @@ pub struct Submission {
     pub done: Vec<Done>,
     /// Where it cannot be written at once, it is refused; the others wait until it can.
     pub refusable: bool,
+    /// Held until it is on the disk or refused: so a session knows whether something of it is still on its way.
+    pub on_its_way: Arc<()>,
 }
 
 impl Submission {
     /// About what it takes while it waits.
     pub(super) fn bytes(&self) -> usize {
         self.changes.iter().map(Change::bytes).sum()
+    }
+
+    /// Whose it is. All its changes belong to one session.
+    fn session(&self) -> Option<Key> {
+        self.changes.first().map(Change::session)
+    }
+
+    fn deletes(&self) -> bool {
+        self.changes.iter().any(|change| matches!(change, Change::Delete(_)))
     }
 }
 
@@ -62,15 +78,30 @@ pub(super) struct Shared {
 }
 
 pub(super) struct Writer {
-    pub connection: Connection,
+    connection: Connection,
     /// The ordinal of this incarnation of the numbering.
-    pub log: i64,
-    pub inbox: Receiver<Message>,
-    pub shared: Arc<Shared>,
-    pub room: Arc<Room>,
+    log: i64,
+    inbox: Receiver<Message>,
+    shared: Arc<Shared>,
+    room: Arc<Room>,
+    /// Sessions of which something could not be written although the disk takes it.
+    damaged: HashSet<Key>,
+    /// What was said is not indexed any more.
+    index_is_damaged: bool,
 }
 
 impl Writer {
+    /// A writer of that incarnation, `log`, of the numbering.
+    pub fn new(
+        connection: Connection,
+        log: i64,
+        inbox: Receiver<Message>,
+        shared: Arc<Shared>,
+        room: Arc<Room>,
+    ) -> Writer {
+        Writer { connection, log, inbox, shared, room, damaged: HashSet::new(), index_is_damaged: false }
+    }
+
     /// Runs until it is told to close. Marks the stop as clean if everything could be written.
     pub fn run(mut self) {
         let mut kept: Vec<Submission> = Vec::new();
@@ -80,6 +111,7 @@ impl Writer {
             if !closing {
                 closing = self.take_in(&mut kept, retry_at);
             }
+            self.refuse_damaged(&mut kept);
             if kept.is_empty() {
                 continue;
             }
@@ -95,6 +127,19 @@ impl Writer {
         } else if let Err(error) = self.close() {
             log::error!("the database was not closed cleanly: {error}");
         }
+    }
+
+    /// What belongs to a session of which something is missing on the disk is not written any more.
+    fn refuse_damaged(&mut self, kept: &mut Vec<Submission>) {
+        if self.damaged.is_empty() {
+            return;
+        }
+        let is_damaged = |submission: &Submission| {
+            !submission.deletes() && submission.session().is_some_and(|session| self.damaged.contains(&session))
+        };
+        let (refused, sound) = std::mem::take(kept).into_iter().partition(is_damaged);
+        *kept = sound;
+        self.refuse(refused, Trouble::Damaged);
     }
 
     /// Waits for something to write, then takes all there is, up to a limit. `true`: it is the last.
@@ -129,29 +174,24 @@ impl Writer {
     fn write(&mut self, kept: &mut Vec<Submission>) -> Result<(), Trouble> {
         match self.commit(kept) {
             Ok(accepted) => {
-                if self.shared.in_trouble.swap(false, Ordering::AcqRel) {
-                    log::info!("the data directory can be written again");
-                }
-                failpoint::reach("committed");
                 self.finish(std::mem::take(kept), accepted);
                 Ok(())
             }
-            Err(error) if is_ours(&error) => {
-                // A fault of this program: the one at fault must not take the others with it.
-                self.write_one_by_one(std::mem::take(kept));
-                Ok(())
-            }
-            Err(error) => {
-                let trouble = Trouble::of(&error);
-                if !self.shared.in_trouble.swap(true, Ordering::AcqRel) {
-                    log::error!("cannot write to the data directory: {error}; what runs is held back until it can be");
-                }
-                let (refused, stays) = std::mem::take(kept).into_iter().partition(|submission| submission.refusable);
-                *kept = stays;
-                self.refuse(refused, trouble);
-                Err(trouble)
-            }
+            // The one at fault must not take the others with it.
+            Err(error) if Trouble::of(&error) == Trouble::Damaged => self.write_one_by_one(kept),
+            Err(error) => Err(self.hold_back(kept, &error)),
         }
+    }
+
+    /// The disk does not take anything now.
+    fn hold_back(&mut self, kept: &mut Vec<Submission>, error: &rusqlite::Error) -> Trouble {
+        if !self.shared.in_trouble.swap(true, Ordering::AcqRel) {
+            log::error!("cannot write to the data directory: {error}; what runs is held back until it can be");
+        }
+        let (refused, stays) = std::mem::take(kept).into_iter().partition(|submission| submission.refusable);
+        *kept = stays;
+        self.refuse(refused, Trouble::Full);
+        Trouble::Full
     }
 
     fn commit(&mut self, kept: &[Submission]) -> rusqlite::Result<Vec<Accepted>> {
@@ -161,7 +201,7 @@ impl Writer {
         for submission in kept {
             let mut accepted = Accepted::New;
             for change in &submission.changes {
-                change.apply(&transaction, self.log, &mut accepted)?;
+                change.apply(&transaction, self.log, !self.index_is_damaged, &mut accepted)?;
                 if accepted != Accepted::New {
                     break;
                 }
@@ -176,22 +216,46 @@ impl Writer {
         if let Some(sessions) = sessions {
             self.shared.sessions.store(sessions, Ordering::Release);
         }
+        if self.shared.in_trouble.swap(false, Ordering::AcqRel) {
+            log::info!("the data directory can be written again");
+        }
+        failpoint::reach("committed");
         Ok(found)
     }
 
-    fn write_one_by_one(&mut self, kept: Vec<Submission>) {
-        for submission in kept {
-            let one = [submission];
-            let outcome = self.commit(&one);
-            let one = Vec::from(one);
+    fn write_one_by_one(&mut self, kept: &mut Vec<Submission>) -> Result<(), Trouble> {
+        while !kept.is_empty() {
+            let outcome = match self.commit(&kept[..1]) {
+                Err(error) if Trouble::of(&error) == Trouble::Damaged => self.write_unindexed(&kept[..1], error),
+                outcome => outcome,
+            };
             match outcome {
-                Ok(accepted) => self.finish(one, accepted),
-                Err(error) => {
-                    log::error!("a change was not stored because of a fault in this server: {error}");
-                    self.refuse(one, Trouble::of(&error));
+                Ok(accepted) => self.finish(vec![kept.remove(0)], accepted),
+                Err(error) if Trouble::of(&error) == Trouble::Damaged => {
+                    log::error!("a session is not stored any more, its part of the database is damaged: {error}");
+                    let one = kept.remove(0);
+                    self.damaged.extend(one.session());
+                    self.refuse(vec![one], Trouble::Damaged);
+                    self.refuse_damaged(kept);
                 }
+                Err(error) => return Err(self.hold_back(kept, &error)),
             }
         }
+        Ok(())
+    }
+
+    /// Tries whether it was the index that could not be written. `error` is what it was otherwise.
+    fn write_unindexed(&mut self, one: &[Submission], error: rusqlite::Error) -> rusqlite::Result<Vec<Accepted>> {
+        if self.index_is_damaged {
+            return Err(error);
+        }
+        self.index_is_damaged = true;
+        let outcome = self.commit(one);
+        match outcome {
+            Ok(_) => log::error!("the index of what was said is damaged, the search finds nothing new: {error}"),
+            Err(_) => self.index_is_damaged = false,
+        }
+        outcome
     }
 
     fn finish(&self, written: Vec<Submission>, accepted: Vec<Accepted>) {
@@ -231,17 +295,6 @@ fn call(done: Vec<Done>, outcome: Result<Accepted, Trouble>) {
         if catch_unwind(AssertUnwindSafe(|| done(outcome))).is_err() {
             log::error!("a fault in this server, please report it");
         }
-    }
-}
-
-/// Whether it is the change that is at fault, not the disk.
-fn is_ours(error: &rusqlite::Error) -> bool {
-    match error.sqlite_error_code() {
-        Some(ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch | ErrorCode::TooBig | ErrorCode::ApiMisuse) => {
-            true
-        }
-        Some(_) => false,
-        None => true,
     }
 }
 

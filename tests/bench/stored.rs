@@ -68,6 +68,7 @@ fn fill(dir: &std::path::Path, sessions: u64, events: u64) {
             changes: session(&store, &id, number, events, &mut random),
             done: Vec::new(),
             refusable: false,
+            on_its_way: Arc::default(),
         });
         while store.is_behind() {
             std::thread::yield_now();

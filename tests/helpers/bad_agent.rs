@@ -40,6 +40,7 @@
 //! | `title TEXT`, `called` | calls the conversation so, and answers `said`; what it is called, or `<nothing>` |
 //! | `history` | the earlier prompts of the conversation as JSON, of earlier processes too |
 //! | `words N`, `slow N MS` | `w1 w2 … wN`, at once or with MS milliseconds between |
+//! | `lines N BYTES` | N lines of unknown type and of BYTES bytes each, then `done` |
 //! | `wait FILE` | one delta, then the rest when FILE exists |
 //! | `tools FILE` | uses two tools, of which the second ends when FILE exists, then `both done` |
 //! | `ask` | asks a permission; `allowed:INPUT` or `denied:MESSAGE`, with ` permissions:…` where the answer had some |
@@ -49,6 +50,9 @@
 //! | `fail` | a result with `is_error` |
 //! | `vanish` | none: `command_lifecycle` says `cancelled`, and there is neither a turn nor a result |
 //! | `/local` | a text in `assistant` and `result`, but no delta: what a slash command gives |
+//!
+//! Every prompt that it gets is appended to the file that `BAD_AGENT_LEDGER` names, one JSON string a line, before anything
+//! else is done with it: what was asked twice is there twice.
 //!
 //! As the real one, it refuses a `--session-id` that exists, a `--resume` of one that does not (it keeps
 //! them under `$HOME/.bad-agent`) and a `--resume-session-at` that is not there, ends at EOF when its turn is over, and
@@ -461,6 +465,7 @@ impl Agent {
     fn turn(&mut self, line: &Value) {
         self.turns += 1;
         let prompt = prompt_text(line);
+        enter_in_ledger(&prompt);
         let uuid = line["uuid"].as_str().map(str::to_owned);
         if self.mode == "crash-early" && crashes_early() {
             self.init_line();
@@ -682,6 +687,13 @@ impl Agent {
             "history" => self.words(answer, &json!(history).to_string(), now),
             "words" => self.words(answer, &counted(number(first, 10)), now),
             "slow" => self.words(answer, &counted(number(first, 10)), Duration::from_millis(number(second, 50))),
+            "lines" => {
+                let data = "x".repeat(usize::try_from(number(second, 100)).unwrap_or(0));
+                for count in 1..=number(first, 10) {
+                    say(&json!({"type": "blob", "count": count, "data": data, "session_id": self.session_id}));
+                }
+                self.words(answer, "done", now)
+            }
             "wait" => self.wait_in_turn(answer, Path::new(first.unwrap_or("/"))),
             "ask" => self.ask(answer),
             "tools" => self.tools(answer, Path::new(first.unwrap_or("/"))),
@@ -868,6 +880,13 @@ impl Agent {
         });
         self.words(answer, &reply.map_or_else(|| "none".to_owned(), |reply| reply.to_string()), Duration::ZERO)
     }
+}
+
+/// In one write, so that agents of several sessions do not mix their lines.
+fn enter_in_ledger(prompt: &str) {
+    let Some(ledger) = env::var_os("BAD_AGENT_LEDGER") else { return };
+    let mut file = fs::OpenOptions::new().create(true).append(true).open(ledger).expect("the ledger");
+    file.write_all(format!("{}\n", json!(prompt)).as_bytes()).expect("entered");
 }
 
 fn prompt_text(line: &Value) -> String {

@@ -13,5 +13,6 @@ mod places;
 mod queue;
 mod restart;
 mod scene;
+mod store;
 mod titles;
 mod wire;
