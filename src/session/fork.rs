@@ -55,12 +55,12 @@ impl Session {
             };
             let mut changes = vec![
                 Change::Session(Box::new(row.clone())),
-                Change::Text(key, 0, row.title.clone().unwrap_or_default()),
+                Change::Title(key, row.title.clone().unwrap_or_default()),
                 Change::Fork { to: key, from: state.key, seq },
             ];
             if let Some((prompt, _)) = &unfinished {
                 changes.push(Change::Accept(Box::new(prompt.row(key, PromptState::Written))));
-                changes.push(Change::Text(key, 2 * prompt.number, prompt.text.clone()));
+                changes.push(Change::Said(key, prompt.text.clone()));
             }
             // What is to be copied is on its way to the store before it.
             state.submit(&context.store);

@@ -347,10 +347,10 @@ impl State {
         row.last_activity = now_ms();
         let how_far = if prompt.marked { PromptState::Written } else { PromptState::Accepted };
         let accept = Change::Accept(Box::new(prompt.row(self.key, how_far)));
-        let mut changes = vec![accept, Change::Text(self.key, 2 * prompt.number, prompt.text.clone())];
+        let mut changes = vec![accept, Change::Said(self.key, prompt.text.clone())];
         if row.title.is_none() {
             row.title = title_from(&prompt.text);
-            changes.push(Change::Text(self.key, 0, row.title.clone().unwrap_or_default()));
+            changes.push(Change::Title(self.key, row.title.clone().unwrap_or_default()));
         }
         changes.push(Change::Session(Box::new(row)));
         changes
@@ -506,7 +506,7 @@ impl State {
         self.respond(batch, &running.prompt, status, data);
         if !full_response.is_empty() {
             self.last_words = Some(last_words(&full_response));
-            self.pending.push(Change::Text(self.key, 2 * running.prompt.number + 1, full_response));
+            self.pending.push(Change::Said(self.key, full_response));
         }
         self.changed = true;
     }
@@ -560,7 +560,7 @@ impl State {
         let data = json(&response);
         self.respond(batch, prompt, "interrupted", data);
         if !text.is_empty() {
-            self.pending.push(Change::Text(self.key, 2 * prompt.number + 1, text.to_owned()));
+            self.pending.push(Change::Said(self.key, text.to_owned()));
         }
     }
 

@@ -27,7 +27,7 @@ impl Session {
         let Some(session) = self.itself.upgrade() else { return };
         self.with(|state, _| {
             let mut changes = vec![Change::Session(Box::new(state.row()))];
-            changes.extend(state.choices.title.clone().map(|title| Change::Text(state.key, 0, title)));
+            changes.extend(state.choices.title.clone().map(|title| Change::Title(state.key, title)));
             let outcome = Box::new(move |outcome: Result<_, _>| match outcome {
                 Ok(_) => done(Ok(session.summary())),
                 Err(trouble) => {

@@ -70,7 +70,7 @@ impl SessionManager {
         let mut row = row(found, key);
         // Only at the end it is marked as whole: one that is interrupted is begun again.
         row.imported_bytes = 0;
-        let title = row.title.clone().map(|title| Change::Text(key, 0, title));
+        let title = row.title.clone().map(|title| Change::Title(key, title));
         self.put([Change::Clear(key), Change::Session(Box::new(row.clone()))].into_iter().chain(title).collect())?;
         let conversation = Conversation::new(found.uuid.clone());
         let mut copy =
@@ -129,7 +129,7 @@ impl Copy<'_> {
                 let prompt_id = format!("terminal_{}", self.prompts);
                 let asked = PromptAsked { session_id: id, seq, prompt_id: &prompt_id, text: &text, attachments: &[] };
                 let data = json(&asked);
-                self.changes.push(Change::Text(self.key, 2 * self.prompts, text));
+                self.changes.push(Change::Said(self.key, text));
                 ("prompt", data)
             }
             What::Event(line) => {
@@ -165,7 +165,7 @@ impl Copy<'_> {
     fn end_reply(&mut self) {
         let reply = std::mem::take(&mut self.reply);
         if !reply.is_empty() && self.prompts > 0 {
-            self.changes.push(Change::Text(self.key, 2 * self.prompts + 1, reply));
+            self.changes.push(Change::Said(self.key, reply));
         }
     }
 }

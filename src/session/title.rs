@@ -43,7 +43,7 @@ impl State {
     }
 
     fn set_title(&mut self, title: String) {
-        self.pending.push(Change::Text(self.key, 0, title.clone()));
+        self.pending.push(Change::Title(self.key, title.clone()));
         self.choices.title = Some(title);
         self.changed = true;
     }

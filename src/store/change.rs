@@ -6,9 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
-use rusqlite::{Row, Transaction, params};
+use rusqlite::{OptionalExtension, Row, Transaction, params};
 
 use crate::claude::command::ForkPoint;
+
+/// A stretch of what was said is indexed anew with each text until it has this size.
+const STRETCH_BYTES_MAX: usize = 16 << 10;
 
 /// A session's number in the database. Its events and prompts are found by it.
 pub type Key = i64;
@@ -238,8 +241,10 @@ pub enum Change {
     Question(Key, String),
     /// A question was answered: how, and by whom.
     Resolved(Key, String, &'static str, String),
-    /// A text to be found by: whose, and its number there. Takes the place of an older one of that number.
-    Text(Key, u64, String),
+    /// What the session is called, to be found by. Takes the place of an older title.
+    Title(Key, String),
+    /// What was said in the session, to be found by.
+    Said(Key, String),
     /// The session's events and texts are to go.
     Clear(Key),
     /// The session and all that belongs to it is to go.
@@ -265,7 +270,8 @@ impl Change {
             Change::Ended { session, .. } | Change::Fork { to: session, .. } => *session,
             Change::Written(session, _) | Change::NotWritten(session, _) | Change::Asked(session, ..) => *session,
             Change::Question(session, _) | Change::Resolved(session, ..) | Change::LastMessage(session, _) => *session,
-            Change::Text(session, ..) | Change::Clear(session) | Change::Delete(session) => *session,
+            Change::Title(session, _) | Change::Said(session, _) => *session,
+            Change::Clear(session) | Change::Delete(session) => *session,
         }
     }
 
@@ -276,7 +282,7 @@ impl Change {
             Change::Event(event) => event.data.len(),
             Change::Accept(prompt) => prompt.text.len() + prompt.content.as_ref().map_or(0, String::len),
             Change::Ended { response, .. } => response.len(),
-            Change::Text(_, _, text) => text.len(),
+            Change::Title(_, text) | Change::Said(_, text) => text.len(),
             _ => 0,
         }
     }
@@ -323,11 +329,9 @@ impl Change {
                 let sql = "INSERT OR REPLACE INTO questions VALUES (?1, ?2, ?3, ?4)";
                 to.prepare_cached(sql)?.execute(params![session, request, behavior, by])?;
             }
-            Change::Text(..) if !indexed => {}
-            Change::Text(session, number, text) => {
-                let sql = "INSERT OR REPLACE INTO search (rowid, text) VALUES (?1, ?2)";
-                to.prepare_cached(sql)?.execute(params![text_key(*session, *number), text])?;
-            }
+            Change::Title(..) | Change::Said(..) if !indexed => {}
+            Change::Title(session, title) => index(to, *session, 0, title)?,
+            Change::Said(session, text) => add_to_stretch(to, *session, text)?,
             Change::Clear(session) => clear(to, *session, indexed)?,
             Change::Delete(session) => delete(to, *session, indexed)?,
             Change::Fork { to: new, from, seq } => {
@@ -443,6 +447,7 @@ fn clear(to: &Transaction<'_>, session: Key, indexed: bool) -> rusqlite::Result<
     if indexed {
         let texts = [text_key(session, 0), text_key(session + 1, 0)];
         to.execute("DELETE FROM search WHERE rowid >= ?1 AND rowid < ?2", texts)?;
+        to.execute("DELETE FROM stretches WHERE session = ?1", [session])?;
     }
     Ok(())
 }
@@ -458,14 +463,41 @@ fn copy_conversation(to: &Transaction<'_>, new: Key, old: Key, seq: u64, log: i6
     Ok(())
 }
 
-/// Puts the prompts and replies of a session into the index.
+/// What was said in those prompts, and in answer to them.
 fn index_conversation(to: &Transaction<'_>, session: Key) -> rusqlite::Result<()> {
-    let sql = "INSERT INTO search (rowid, text) SELECT ?1 + 2 * (key & 0x7fffff), text FROM prompts WHERE session = ?2";
-    to.execute(sql, [text_key(session, 0), session])?;
-    // A response begins behind its `{`, see the schema.
-    let sql = "INSERT INTO search (rowid, text) SELECT ?1 + 2 * (key & 0x7fffff) + 1, \
-               json_extract('{' || substr(response, 2), '$.fullResponse') FROM prompts \
-               WHERE session = ?2 AND json_valid('{' || substr(response, 2))";
-    to.execute(sql, [text_key(session, 0), session])?;
+    // A response begins behind its `{`, see the schema. A damaged one is not for the index.
+    let sql = "SELECT text, CASE WHEN json_valid('{' || substr(response, 2)) \
+               THEN json_extract('{' || substr(response, 2), '$.fullResponse') END \
+               FROM prompts WHERE key > ?1 AND key < ?2 ORDER BY key";
+    let mut prompts = to.prepare_cached(sql)?;
+    let mut rows = prompts.query([first_key(session), first_key(session + 1)])?;
+    while let Some(row) = rows.next()? {
+        for said in [row.get::<_, Option<String>>(0)?, row.get(1)?].into_iter().flatten() {
+            add_to_stretch(to, session, &said)?;
+        }
+    }
+    Ok(())
+}
+
+/// Adds a text to the session's open stretch, or opens the next one with it.
+fn add_to_stretch(to: &Transaction<'_>, session: Key, text: &str) -> rusqlite::Result<()> {
+    let sql = "SELECT number, body FROM stretches WHERE session = ?1";
+    let open = to.prepare_cached(sql)?.query_row([session], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    let (number, body) = match open {
+        None => (1, text.to_owned()),
+        Some((number, body)) => match String::len(&body) + text.len() {
+            0..=STRETCH_BYTES_MAX => (number, body + "\n" + text),
+            _ => (number + 1, text.to_owned()),
+        },
+    };
+    index(to, session, number, &body)?;
+    let sql = "INSERT OR REPLACE INTO stretches VALUES (?1, ?2, ?3)";
+    to.prepare_cached(sql)?.execute(params![session, number, body])?;
+    Ok(())
+}
+
+fn index(to: &Transaction<'_>, session: Key, number: u64, text: &str) -> rusqlite::Result<()> {
+    let sql = "INSERT OR REPLACE INTO search (rowid, text) VALUES (?1, ?2)";
+    to.prepare_cached(sql)?.execute(params![text_key(session, number), text])?;
     Ok(())
 }

@@ -80,7 +80,7 @@ fn fill(dir: &std::path::Path, sessions: u64, events: u64) {
 fn session(store: &Store, id: &str, number: u64, events: u64, random: &mut fastrand::Rng) -> Vec<Change> {
     let key = store.new_key();
     let title = text(random, 6);
-    let mut changes = vec![Change::Text(key, 0, title.clone())];
+    let mut changes = vec![Change::Title(key, title.clone())];
     let turns = events.div_ceil(10);
     for turn in 1..=turns {
         let (prompt, reply) = (text(random, 12), text(random, 60));
@@ -117,8 +117,8 @@ fn session(store: &Store, id: &str, number: u64, events: u64, random: &mut fastr
             response: response.into(),
             rest_at: response_head(id).len(),
         });
-        changes.push(Change::Text(key, 2 * turn, prompt));
-        changes.push(Change::Text(key, 2 * turn + 1, reply));
+        changes.push(Change::Said(key, prompt));
+        changes.push(Change::Said(key, reply));
     }
     changes.push(Change::Session(Box::new(SessionRow {
         key,
