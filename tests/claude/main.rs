@@ -12,4 +12,5 @@ mod forks;
 mod resuming;
 mod server;
 mod setup;
+mod terminal;
 mod transcripts;
