@@ -40,7 +40,7 @@ fn main() {
     let size = fs::metadata(place.data().join("sessions.db")).expect("the database").len();
     println!("stored: {sessions} sessions of {events} events, {} MB, made in {:?}", size >> 20, began.elapsed());
     start_up(&exe, &place);
-    let server = Server::builder(&exe).demo().workspace(&place).start();
+    let server = Server::builder(&exe).demo().arg("--max-sessions=100000").workspace(&place).start();
     let client = server.connect(Value::Null);
     println!("resident, one client: {} kB", resident_kb(server.pid()));
     requests(&client);
@@ -154,7 +154,7 @@ fn start_up(exe: &str, place: &Arc<support::workspace::Workspace>) {
     let mut times: Vec<Duration> = (0..11)
         .map(|_| {
             let began = Instant::now();
-            let server = Server::builder(exe).demo().workspace(place).start();
+            let server = Server::builder(exe).demo().arg("--max-sessions=100000").workspace(place).start();
             let client = server.connect(Value::Null);
             client.registered();
             let took = began.elapsed();
