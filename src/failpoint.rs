@@ -1,8 +1,16 @@
 //! Where tests let the server die, or its disk fail, at a named point: `CSM_FAILPOINT=NAME:COUNT`.
 //!
 //! At the COUNT-th time that the point is reached, the process is killed as by `kill -9`; `io:NAME:COUNT` fails every
-//! write from the COUNT-th on, until the file that `CSM_FAILPOINT_UNTIL` names exists. Builds with optimisation have none
-//! of this.
+//! write from the COUNT-th on, until the file that `CSM_FAILPOINT_UNTIL` names exists. Where `CSM_FAILPOINT_SINCE` names a
+//! file, nothing counts before that exists. Builds with optimisation have none of this.
+//!
+//! | point | where |
+//! |---|---|
+//! | `before-commit` | everything of a transaction is written, nothing is committed |
+//! | `committed` | it is committed, and nobody was told |
+//! | `sent` | viewers were told what has happened in a session, the store has not got it |
+//! | `written` | a prompt is marked as written, the agent has got nothing |
+//! | `resolved` | an answer to a question is on the disk, the agent has not got it |
 
 #[cfg(debug_assertions)]
 mod switched_on {
@@ -28,8 +36,16 @@ mod switched_on {
         WANTED.get_or_init(parse).as_ref()
     }
 
+    /// Whether the variable names a file that exists; without the variable it is as `otherwise` says.
+    fn names_a_file(variable: &str, otherwise: bool) -> bool {
+        std::env::var_os(variable).map_or(otherwise, |file| std::path::Path::new(&file).exists())
+    }
+
     fn is_due(name: &str, io: bool) -> bool {
         let Some(wanted) = wanted().filter(|wanted| wanted.io == io && wanted.name == name) else { return false };
+        if !names_a_file("CSM_FAILPOINT_SINCE", true) {
+            return false;
+        }
         let reached = REACHED.fetch_add(1, Ordering::Relaxed) + 1;
         if io { reached >= wanted.count } else { reached == wanted.count }
     }
@@ -45,9 +61,7 @@ mod switched_on {
     }
 
     pub fn fail_io(name: &str) -> rusqlite::Result<()> {
-        let healed =
-            || std::env::var_os("CSM_FAILPOINT_UNTIL").is_some_and(|file| std::path::Path::new(&file).exists());
-        if is_due(name, true) && !healed() {
+        if is_due(name, true) && !names_a_file("CSM_FAILPOINT_UNTIL", false) {
             let code = rusqlite::ffi::SQLITE_IOERR_FSYNC;
             return Err(rusqlite::Error::SqliteFailure(
                 rusqlite::ffi::Error::new(code),

@@ -24,8 +24,13 @@ mod restarting;
 
 /// A server on these directories whose agent behaves, and enters each prompt that it gets in the ledger.
 fn on(place: &Arc<Workspace>) -> Builder {
+    on_with(place, "proper")
+}
+
+/// The same with another mode of the agent.
+fn on_with(place: &Arc<Workspace>, agent: &str) -> Builder {
     let ledger = ledger_file(place).display().to_string();
-    Server::builder(EXE).workspace(place).bad_agent(&["proper"]).env("BAD_AGENT_LEDGER", ledger)
+    Server::builder(EXE).workspace(place).bad_agent(&[agent]).env("BAD_AGENT_LEDGER", ledger)
 }
 
 fn place() -> Arc<Workspace> {

@@ -267,6 +267,11 @@ impl Client {
         self.wait(&format!("acknowledgement {id}"), |state| state.acks.remove(&id))
     }
 
+    /// As [`wait_ack`](Self::wait_ack); none where the connection ended before it came.
+    pub fn try_wait_ack(&self, id: u64) -> Option<Value> {
+        self.try_wait(DEADLINE, |state| state.acks.remove(&id))
+    }
+
     /// Sends an event and waits for its acknowledgement.
     pub fn emit_with_ack(&self, name: &str, data: Value) -> Value {
         self.wait_ack(self.start_emit(name, data))
@@ -331,6 +336,25 @@ impl Client {
                 let event = &state.events[at];
                 if event.name == name && wanted(&event.data) {
                     return Some((at, event.data.clone()));
+                }
+                at += 1;
+            }
+            None
+        })
+    }
+
+    /// As [`wait_event_from`](Self::wait_event_from); none where the connection or the time ended before it came.
+    pub fn try_wait_event_from(
+        &self,
+        from: usize,
+        patience: Duration,
+        mut wanted: impl FnMut(&Event) -> bool,
+    ) -> Option<(usize, Event)> {
+        let mut at = from;
+        self.try_wait(patience, |state| {
+            while at < state.events.len() {
+                if wanted(&state.events[at]) {
+                    return Some((at, state.events[at].clone()));
                 }
                 at += 1;
             }
@@ -430,16 +454,23 @@ impl Client {
         let _ = self.stream.stream.shutdown(Shutdown::Both);
     }
 
-    fn wait<T>(&self, what: &str, mut look: impl FnMut(&mut State) -> Option<T>) -> T {
-        let until = Instant::now() + DEADLINE;
+    fn wait<T>(&self, what: &str, look: impl FnMut(&mut State) -> Option<T>) -> T {
+        self.try_wait(DEADLINE, look).unwrap_or_else(|| {
+            let state = self.shared.state.lock();
+            let last = &state.frames[state.frames.len().saturating_sub(20)..];
+            panic!("waited for {what} (connection ended: {}); the last frames: {last:#?}", state.ended);
+        })
+    }
+
+    fn try_wait<T>(&self, patience: Duration, mut look: impl FnMut(&mut State) -> Option<T>) -> Option<T> {
+        let until = Instant::now() + patience;
         let mut state: MutexGuard<'_, State> = self.shared.state.lock();
         loop {
             if let Some(found) = look(&mut state) {
-                return found;
+                return Some(found);
             }
             if state.ended || self.shared.changed.wait_until(&mut state, until).timed_out() {
-                let last = &state.frames[state.frames.len().saturating_sub(20)..];
-                panic!("waited for {what} (connection ended: {}); the last frames: {last:#?}", state.ended);
+                return None;
             }
         }
     }

@@ -159,7 +159,27 @@ impl Program {
     ///
     /// # Panics
     /// When none came within [`DEADLINE`], or the pipe ended without one.
-    pub fn wait_line<T>(&self, pipe: Pipe, from: usize, mut wanted: impl FnMut(&Line) -> Option<T>) -> (usize, T) {
+    pub fn wait_line<T>(&self, pipe: Pipe, from: usize, wanted: impl FnMut(&Line) -> Option<T>) -> (usize, T) {
+        self.try_wait_line(pipe, from, wanted).unwrap_or_else(|| {
+            let mut state = self.shared.state.lock();
+            let (ended, exit) = (state.output(pipe).ended, state.exit.map(|(status, _)| status));
+            drop(state);
+            panic!(
+                "no such line on {pipe:?} of {} (pipe ended: {ended}, exit: {exit:?})\n--- stdout\n{}\n--- stderr\n{}",
+                self.what,
+                shortened(&self.text(Pipe::Stdout)),
+                shortened(&self.text(Pipe::Stderr)),
+            );
+        })
+    }
+
+    /// As [`wait_line`](Self::wait_line); none where the pipe ended, or nothing came, without such a line.
+    pub fn try_wait_line<T>(
+        &self,
+        pipe: Pipe,
+        from: usize,
+        mut wanted: impl FnMut(&Line) -> Option<T>,
+    ) -> Option<(usize, T)> {
         let until = Instant::now() + DEADLINE;
         let mut at = from;
         let mut state = self.shared.state.lock();
@@ -167,20 +187,12 @@ impl Program {
             let output = state.output(pipe);
             while at < output.lines.len() {
                 if let Some(found) = wanted(&output.lines[at]) {
-                    return (at, found);
+                    return Some((at, found));
                 }
                 at += 1;
             }
-            let ended = output.ended;
-            if ended || self.shared.changed.wait_until(&mut state, until).timed_out() {
-                let exit = state.exit.map(|(status, _)| status);
-                drop(state);
-                panic!(
-                    "no such line on {pipe:?} of {} (pipe ended: {ended}, exit: {exit:?})\n--- stdout\n{}\n--- stderr\n{}",
-                    self.what,
-                    shortened(&self.text(Pipe::Stdout)),
-                    shortened(&self.text(Pipe::Stderr)),
-                );
+            if output.ended || self.shared.changed.wait_until(&mut state, until).timed_out() {
+                return None;
             }
         }
     }

@@ -103,6 +103,13 @@ impl Builder {
         Server { port, program, workspace }
     }
 
+    /// Starts it and waits until it listens; none where it ends instead, or hangs.
+    pub fn try_start(self) -> Option<Server> {
+        let (program, workspace) = self.spawn();
+        let (_, port) = program.try_wait_line(Pipe::Stderr, 0, |line| port_in(&line.text()))?;
+        Some(Server { port, program, workspace })
+    }
+
     /// Starts it where it is expected to end by itself, and waits for that.
     ///
     /// # Panics

@@ -241,10 +241,9 @@ fn numbers_of_before_are_good_as_far_as_they_were_stored() {
     for mode in super::MODES {
         let mode = format!("--mode={mode}");
         let place = place();
-        let (working, go) = (place.root().join("working"), place.root().join("go"));
-        fs::write(&working, "").expect("the disk works");
+        let (failing, go) = (place.root().join("failing"), place.root().join("go"));
         let first = on(&place).arg(&mode).env("CSM_FAILPOINT", "io:commit:1");
-        let first = first.env("CSM_FAILPOINT_UNTIL", working.display().to_string()).start();
+        let first = first.env("CSM_FAILPOINT_SINCE", failing.display().to_string()).start();
         let (asking, session) = client(&first, json!({}));
         let watching = first.connect(json!({"sessionId": session, "stream": "events"}));
         watching.registered();
@@ -252,7 +251,7 @@ fn numbers_of_before_are_good_as_far_as_they_were_stored() {
         asking.wait_chunk("p1");
         asking.must("renameSession", json!({"sessionId": session, "title": "stored up to here"}));
         // From now on viewers see more than the disk has.
-        fs::remove_file(&working).expect("the disk fails");
+        fs::write(&failing, "").expect("the disk fails");
         fs::write(&go, "").expect("the agent goes on");
         asking.wait_response("p1");
         let seen = watching.wait_event("claudeEvent", |data| data["event"]["type"] == "result")["seq"].as_u64();
