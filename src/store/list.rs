@@ -28,20 +28,25 @@ impl Query {
     /// Whether it is a part of that text, as it was typed.
     #[must_use]
     pub fn is_part_of(&self, text: &str) -> bool {
-        match self.typed.as_bytes() {
-            [] => true,
-            // Most are, and are spared a copy of each text.
-            typed if typed.is_ascii() && text.is_ascii() => {
-                text.as_bytes().windows(typed.len()).any(|part| part.eq_ignore_ascii_case(typed))
-            }
-            _ => text.to_lowercase().contains(&self.typed),
-        }
+        self.is_within(text.as_bytes())
     }
 
     /// Whether it is a part of what lists show.
     #[must_use]
     pub fn is_in(&self, title: Option<&str>, cwd: &str) -> bool {
         title.is_some_and(|title| self.is_part_of(title)) || self.is_part_of(cwd)
+    }
+
+    fn is_within(&self, text: &[u8]) -> bool {
+        let typed = self.typed.as_bytes();
+        let Some(first) = typed.first() else { return true };
+        if !typed.is_ascii() {
+            return String::from_utf8_lossy(text).to_lowercase().contains(&self.typed);
+        }
+        // Most are, and need no copy of each text. A byte of a longer character is never an ASCII one.
+        let starts = text.len().checked_sub(typed.len()).map_or(&[][..], |last| &text[..=last]);
+        memchr::memchr2_iter(*first, first.to_ascii_uppercase(), starts)
+            .any(|at| text[at..at + typed.len()].eq_ignore_ascii_case(typed))
     }
 
     /// Whether its words were found in that session.
@@ -145,11 +150,11 @@ fn search(db: &Connection, query: &Query, below: Option<&Cursor>, count: usize) 
     while found.len() < count
         && let Some(row) = rows.next()?
     {
-        let text = |column| -> rusqlite::Result<_> {
-            Ok(row.get_ref(column)?.as_bytes_or_null()?.map(String::from_utf8_lossy))
+        let has = |column| -> rusqlite::Result<bool> {
+            Ok(row.get_ref(column)?.as_bytes_or_null()?.is_some_and(|text| query.is_within(text)))
         };
         let key = row.get(0)?;
-        if query.was_found_in(key) || query.is_in(text(1)?.as_deref(), &text(2)?.unwrap_or_default()) {
+        if query.was_found_in(key) || has(1)? || has(2)? {
             found.push(one.query_row([key], SessionRow::read)?);
         }
     }
