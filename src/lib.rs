@@ -19,6 +19,7 @@
 //! | [`store`] | what outlives the server: rows of one SQLite file, one thread that writes them |
 //! | [`claude`] | the processes: command line, pipes, death, the guardian, the demo agent; the conversations that the CLI keeps itself |
 //! | [`config`], [`auth`], [`logging`] | what was asked for, who is let in, what is told |
+//! | [`routes`] | plain HTTP: the page, health, single events, exports |
 //! | [`server`], [`shutdown`] | everything put together, started and stopped in order |
 //! | [`timer`], [`threads`] | every deadline on one thread; threads that are counted and waited for |
 //!
@@ -68,6 +69,7 @@ pub mod failpoint;
 pub mod logging;
 pub mod net;
 pub mod proto;
+pub mod routes;
 pub mod server;
 pub mod session;
 pub mod shutdown;

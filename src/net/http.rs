@@ -12,9 +12,9 @@ use super::engine::{Engine, Protocol};
 use super::linger::linger;
 use super::outbox::STALL_TIMEOUT;
 use super::registry::{Known, Shared, SocketEntry};
-use super::{HEAD_TIMEOUT, Handshake, polling, websocket};
+use super::{Answer, HEAD_TIMEOUT, Handshake, Pieces, polling, streamed, websocket};
 use crate::proto::engineio::{NOOP, Refusal};
-use crate::proto::http::{self, BodyLength, Chunks, Head, Method, Refused, Response};
+use crate::proto::http::{self, BodyLength, Chunks, Framing, Head, Method, Refused, Response};
 
 /// Serves one socket from its first byte to its last.
 pub(super) fn serve<P: Protocol>(socket: &Arc<TcpStream>, peer: SocketAddr, entry: &SocketEntry<P>) {
@@ -106,13 +106,19 @@ impl<P: Protocol> Exchange<'_, P> {
                 return self.answer(&Response::error(error.status()), false, head_only);
             }
         };
-        let answer =
-            if engineio { self.engineio(&head) } else { Engineio::Answer((self.shared.http)(&head, self.peer)) };
+        // A body that is not wanted is not read, so what follows it cannot be told apart.
+        let has_body = !matches!(body_length, BodyLength::None | BodyLength::Length(0));
+        let keep_alive = head.keep_alive() && !has_body;
+        let answer = if engineio {
+            self.engineio(&head)
+        } else {
+            match (self.shared.http)(&head, self.peer) {
+                Answer::Whole(response) => Engineio::Answer(response),
+                Answer::Streamed(response, body) => return self.stream(&response, body, &head, keep_alive),
+            }
+        };
         let response = match answer {
             Engineio::Answer(response) => {
-                // A body that is not wanted is not read, so what follows it cannot be told apart.
-                let has_body = !matches!(body_length, BodyLength::None | BodyLength::Length(0));
-                let keep_alive = head.keep_alive() && !has_body;
                 return self.answer(&self.with_cors(response, &head, engineio), keep_alive, head_only);
             }
             Engineio::RefusedUpgrade(status, message) => return self.refuse_upgrade(status, message),
@@ -191,6 +197,15 @@ impl<P: Protocol> Exchange<'_, P> {
         let peeked = self.socket.set_nonblocking(true).and_then(|()| self.socket.peek(&mut [0]));
         let left = matches!(peeked, Ok(0)) && !self.shared.stopping.load(Ordering::SeqCst);
         self.socket.set_nonblocking(false).is_err() || left
+    }
+
+    /// Answers with a body that is made while it is sent.
+    fn stream(&self, response: &Response, body: Pieces, head: &Head, keep_alive: bool) -> io::Result<Next<P>> {
+        let framing = if head.minor_version == 0 { Framing::UntilClosed } else { Framing::Chunked };
+        let keep_alive = keep_alive && framing == Framing::Chunked;
+        let body = Some(body).filter(|_| head.method != Method::Head);
+        streamed::send(self.socket, response, framing, keep_alive, body)?;
+        Ok(if keep_alive { Next::Request } else { Next::End })
     }
 
     fn handshake(&self, head: &Head) -> Handshake {

@@ -21,6 +21,7 @@ mod recovery;
 mod registry;
 mod room;
 mod socketio;
+mod streamed;
 mod websocket;
 
 use std::net::SocketAddr;
@@ -164,4 +165,21 @@ pub trait App: Send + Sync + 'static {
 }
 
 /// Answers plain HTTP requests, those for Engine.IO excepted.
-pub type HttpHandler = dyn Fn(&Head, SocketAddr) -> Response + Send + Sync;
+pub type HttpHandler = dyn Fn(&Head, SocketAddr) -> Answer + Send + Sync;
+
+/// The answer to a plain HTTP request.
+pub enum Answer {
+    /// All of it.
+    Whole(Response),
+    /// A head, and a body that is made while it is sent, on the thread of the connection: so it may be of any length.
+    Streamed(Response, Pieces),
+}
+
+impl From<Response> for Answer {
+    fn from(response: Response) -> Answer {
+        Answer::Whole(response)
+    }
+}
+
+/// A body, piece by piece. After an error nothing more is sent, and the connection is closed without the body's end.
+pub type Pieces = Box<dyn Iterator<Item = std::io::Result<Vec<u8>>>>;

@@ -22,6 +22,7 @@ mod catchup;
 mod conversation;
 pub mod error;
 pub mod events;
+pub mod export;
 pub mod fanout;
 mod fields;
 mod files;

@@ -121,7 +121,7 @@ fn run<P: Protocol>(args: &[String], path: &str, protocol: impl FnOnce(&Timer) -
     };
     let (timer, thread) = Timer::start()?;
     let protocol = protocol(&timer);
-    let server = Server::start(listener, options, timer, protocol, Box::new(|_, _| Response::error(404)))?;
+    let server = Server::start(listener, options, timer, protocol, Box::new(|_, _| Response::error(404).into()))?;
     println!("{}", server.address().port());
     // Runs until it is killed.
     let _ = thread.join();

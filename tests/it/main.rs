@@ -6,6 +6,7 @@ mod support;
 mod agents;
 mod config;
 mod death;
+mod export;
 mod forks;
 mod http;
 mod modes;
