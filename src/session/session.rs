@@ -82,9 +82,13 @@ impl Session {
         let mut guard = FailOnPanic { state: self.state.lock() };
         let state = &mut *guard.state;
         let mut batch = Batch::to(&state.viewers);
+        let was_at_work = state.is_at_work();
         let result = work(state, &mut batch);
         if std::mem::take(&mut state.changed) {
-            state.last_activity = now_ms();
+            // The end of a process that has nothing to do is no activity: the list's order would be that of the ends.
+            if was_at_work || state.is_at_work() {
+                state.last_activity = now_ms();
+            }
             batch.event(Audience::All, "sessionUpdated", &[&json(&state.summary(&self.context))]);
             state.touched = true;
             state.store_touch();
@@ -110,6 +114,8 @@ impl Session {
         // The timer holds it as well.
         if stays || !self.context.live.unload(self, 1) {
             self.with(|state, _| state.idle_since = now);
+        } else {
+            log::debug!("session {}: leaves the memory", self.id);
         }
     }
 

@@ -511,6 +511,11 @@ impl State {
         });
     }
 
+    /// Whether a prompt runs, or Claude does something by itself.
+    pub(super) fn is_at_work(&self) -> bool {
+        self.running.is_some() || self.turn.is_some()
+    }
+
     /// Whether there is nothing to be done, nor to be waited for.
     pub(super) fn is_quiet(&self) -> bool {
         self.running.is_none()

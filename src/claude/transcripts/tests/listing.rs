@@ -158,10 +158,10 @@ fn of_several_directories_the_folder_decides() {
     let moved = json!({"type": "relocated", "relocatedCwd": last});
     let walk = [at(prompt(1, None, "a"), first), at(answer(2, 1, "b"), last)];
     let cases = [
-        ("-work-first", walk.to_vec(), first),
-        ("-work-last-one", walk.to_vec(), last),
+        ("-srv-first", walk.to_vec(), first),
+        ("-srv-last-one", walk.to_vec(), last),
         ("-work", walk.to_vec(), first),
-        ("-work-last-one", vec![walk[0].clone(), moved.clone()], last),
+        ("-srv-last-one", vec![walk[0].clone(), moved.clone()], last),
         ("-work", vec![walk[0].clone(), moved], last),
     ];
     for (name, lines, expected) in cases {
