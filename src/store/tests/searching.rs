@@ -5,7 +5,7 @@ fn place(sessions: &[(&str, &[&str])]) -> Place {
     let place = Place::new();
     for (title, texts) in sessions.iter().rev() {
         let row = place.add(title);
-        let texts = (2..).zip(*texts).map(|(number, text)| Change::Said(row.key, (*text).to_owned()));
+        let texts = texts.iter().map(|text| Change::Said(row.key, (*text).to_owned()));
         place.write(texts.collect());
     }
     place
