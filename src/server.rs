@@ -8,18 +8,17 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
-use serde_json::json;
 
-use crate::auth::{AuthGuard, Token, Verdict};
+use crate::auth::{AuthGuard, Token};
 use crate::claude::command::{Agent, find_on_path, is_executable};
 use crate::claude::guardian::take_server_lock;
 use crate::claude::supervisor::{self, Supervisor};
 use crate::claude::transcripts::{Transcripts, projects_dir};
 use crate::config::{AgentChoice, Config, Mode};
 use crate::net::{Options, Room, Server, SocketIo};
-use crate::proto::http::{Head, HostPolicy, Method, Response};
+use crate::proto::http::HostPolicy;
+use crate::routes;
 use crate::session::api::{Api, Rules};
-use crate::session::error::Code;
 use crate::session::keeper::Keeper;
 use crate::session::live::Live;
 use crate::session::manager::SessionManager;
@@ -116,7 +115,7 @@ impl Running {
         };
         let api = Arc::new(Api::new(manager.clone(), auth.clone(), rules));
         let counter = Arc::new(std::sync::OnceLock::new());
-        let http = http(manager.clone(), auth.clone(), counter.clone());
+        let http = routes::handler(manager.clone(), auth.clone(), counter.clone());
         let server = Server::start(
             listener,
             options(config, room),
@@ -125,7 +124,7 @@ impl Running {
             http,
         )
         .map_err(internal)?;
-        let _ = counter.set(Box::new(server.client_count()) as Box<Counter>);
+        let _ = counter.set(Box::new(server.client_count()) as Box<routes::Counter>);
         log::info!("listening on http://{address}");
         show_link(config, &auth, address);
         Ok(Running { server, manager, supervisor, timer, timer_thread, store, keeper, _data: data })
@@ -348,60 +347,6 @@ fn reachable(address: SocketAddr) -> SocketAddr {
         IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
     };
     SocketAddr::new(ip, address.port())
-}
-
-type Counter = dyn Fn() -> usize + Send + Sync;
-
-/// Plain HTTP: the start page, health, and single events.
-fn http(
-    manager: Arc<SessionManager>,
-    auth: Arc<AuthGuard>,
-    clients: Arc<std::sync::OnceLock<Box<Counter>>>,
-) -> Box<crate::net::HttpHandler> {
-    Box::new(move |head, peer| {
-        if !matches!(head.method, Method::Get | Method::Head) {
-            return Response::error(405).with_header("Allow", "GET, HEAD");
-        }
-        match head.path.as_str() {
-            "/" => Response::html(200, include_str!("web/index.html")).with_header(
-                "Content-Security-Policy",
-                "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-            ),
-            "/health" => {
-                let (agent, version) = manager.agent();
-                let clients = clients.get().map_or(0, |count| count());
-                let health = json!({"status": "ok", "version": env!("CARGO_PKG_VERSION"), "agent": agent,
-                    "agentVersion": version, "sessions": manager.count(), "connections": clients});
-                Response::json(200, health.to_string())
-            }
-            path => match event_path(path) {
-                Some((session, seq)) => match authorize(&auth, head, peer) {
-                    Err(response) => response,
-                    Ok(()) => match manager.get_session(session).and_then(|session| session.event(seq)) {
-                        Ok(Some(event)) => Response::json(200, &*event),
-                        Ok(None) => Response::error(404),
-                        Err(error) if error.code == Code::InvalidSession => Response::error(404),
-                        Err(_) => Response::error(500),
-                    },
-                },
-                None => Response::error(404),
-            },
-        }
-    })
-}
-
-/// `/api/sessions/{id}/events/{seq}`.
-fn event_path(path: &str) -> Option<(&str, u64)> {
-    let (session, seq) = path.strip_prefix("/api/sessions/")?.split_once("/events/")?;
-    Some((session, seq.parse().ok()?))
-}
-
-fn authorize(auth: &AuthGuard, head: &Head, peer: SocketAddr) -> Result<(), Response> {
-    match auth.check(peer.ip(), head.bearer(), Instant::now()) {
-        Verdict::Allowed => Ok(()),
-        Verdict::Unauthorized => Err(Response::error(401).with_header("WWW-Authenticate", "Bearer")),
-        Verdict::RateLimited => Err(Response::error(429)),
-    }
 }
 
 /// `healthcheck`: asks the running server whether it is well.

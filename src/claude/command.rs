@@ -64,13 +64,34 @@ pub fn is_executable(file: &Path) -> bool {
     file.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
+/// How a process comes to its conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Begin {
+    /// It is a new one.
+    New,
+    /// It exists already.
+    Resume,
+    /// It goes on from where another is, which is left as it is.
+    Fork(ForkPoint),
+}
+
+/// Where a conversation leaves another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForkPoint {
+    /// Claude's own name of the other one.
+    pub conversation: String,
+    /// The last of its messages that belongs to both; all of them, where absent. Without it Claude takes along what has
+    /// come since, and ends a prompt that has no answer yet with one that it makes up (seen on 2.1.197 and 2.1.330).
+    pub at: Option<String>,
+}
+
 /// What one start of a session's process needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Launch {
     /// Claude's own name of the conversation, a version 4 uuid.
     pub conversation: String,
-    /// Whether the conversation exists already.
-    pub resume: bool,
+    /// How it comes to be.
+    pub begin: Begin,
     /// Where Claude works.
     pub cwd: PathBuf,
     /// Claude's own default where absent.
@@ -98,8 +119,19 @@ pub fn arguments(launch: &Launch) -> Vec<OsString> {
     ]
     .map(OsString::from)
     .into();
-    let conversation = if launch.resume { "--resume" } else { "--session-id" };
-    args.push(format!("{conversation}={}", launch.conversation).into());
+    let mut flag = |name: &str, value: &str| args.push(format!("{name}={value}").into());
+    match &launch.begin {
+        Begin::New => flag("--session-id", &launch.conversation),
+        Begin::Resume => flag("--resume", &launch.conversation),
+        Begin::Fork(ForkPoint { conversation, at }) => {
+            flag("--resume", conversation);
+            flag("--session-id", &launch.conversation);
+            if let Some(at) = at {
+                flag("--resume-session-at", at);
+            }
+            args.push("--fork-session".into());
+        }
+    }
     let options =
         [("--model", &launch.model), ("--permission-mode", &launch.permission_mode), ("--effort", &launch.effort)];
     for (flag, value) in options {
@@ -135,7 +167,7 @@ mod tests {
     fn launch() -> Launch {
         Launch {
             conversation: "u".into(),
-            resume: false,
+            begin: Begin::New,
             cwd: "/".into(),
             model: None,
             permission_mode: None,
@@ -146,8 +178,12 @@ mod tests {
 
     #[test]
     fn values_stay_values() {
+        let fork = |at: Option<&str>| Launch {
+            begin: Begin::Fork(ForkPoint { conversation: "o".into(), at: at.map(str::to_owned) }),
+            ..launch()
+        };
         let all = Launch {
-            resume: true,
+            begin: Begin::Resume,
             model: Some("--help".into()),
             permission_mode: Some("plan".into()),
             effort: Some("high".into()),
@@ -156,6 +192,8 @@ mod tests {
         let cases = [
             (launch(), &["--session-id=u"][..]),
             (all, &["--resume=u", "--model=--help", "--permission-mode=plan", "--effort=high"]),
+            (fork(None), &["--resume=o", "--session-id=u", "--fork-session"]),
+            (fork(Some("m")), &["--resume=o", "--session-id=u", "--resume-session-at=m", "--fork-session"]),
         ];
         for (launch, expected) in cases {
             assert_eq!(arguments(&launch)[7..], expected.iter().map(OsString::from).collect::<Vec<_>>());

@@ -32,10 +32,13 @@ pub fn run(args: &[OsString]) -> ExitCode {
     }
 }
 
-/// Which conversation this is, and what was asked in it before.
+/// Which conversation this is, and what was said in it before.
 struct Conversation {
     id: String,
+    /// A line for each prompt, and one with its uuid for each answer: all that has to be remembered of them.
     file: Option<PathBuf>,
+    /// What a fork has of the other one's lines; they are written with its first prompt.
+    forked: String,
     asked: usize,
     cwd: String,
     model: String,
@@ -46,43 +49,74 @@ impl Conversation {
     fn open(args: &[OsString]) -> Result<Conversation, String> {
         let value =
             |flag: &str| args.iter().filter_map(|arg| arg.to_str()?.strip_prefix(flag)?.strip_prefix('=')).next_back();
-        let (id, resume) = match (value("--session-id"), value("--resume")) {
-            (Some(id), None) => (id, false),
-            (None, Some(id)) => (id, true),
-            _ => return Err("demo-agent is started by the server: it needs --session-id or --resume".into()),
+        let forks = args.iter().any(|arg| arg == "--fork-session");
+        // The name of the new one, and that of the old one.
+        let (new, old) = match (value("--session-id"), value("--resume")) {
+            (None, None) => {
+                return Err("demo-agent is started by the server: it needs --session-id or --resume".into());
+            }
+            (Some(_), Some(_)) if !forks => {
+                return Err("Error: --session-id goes with --resume only to --fork-session".into());
+            }
+            both => both,
         };
-        if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
-            return Err(format!("Error: Invalid session ID: {id}"));
+        let file = |id: &str| match id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+            true if !id.is_empty() => Ok(value("--state-dir").map(|dir| Path::new(dir).join(format!("{id}.txt")))),
+            _ => Err(format!("Error: Invalid session ID: {id}")),
+        };
+        if let Some(id) = new
+            && file(id)?.is_some_and(|file| file.exists())
+        {
+            return Err(format!("Error: Session ID {id} is already in use."));
         }
-        let file = value("--state-dir").map(|dir| Path::new(dir).join(format!("{id}.txt")));
-        let before = file.as_ref().and_then(|file| fs::read_to_string(file).ok());
-        match (&before, resume, &file) {
-            (Some(_), false, _) => return Err(format!("Error: Session ID {id} is already in use.")),
-            (None, true, Some(_)) => return Err(format!("No conversation found with session ID: {id}")),
-            _ => {}
+        let before = match old.map(|id| Ok::<_, String>((id, file(id)?))).transpose()? {
+            Some((id, Some(file))) => {
+                fs::read_to_string(file).map_err(|_| format!("No conversation found with session ID: {id}"))?
+            }
+            _ => String::new(),
+        };
+        let mut before: Vec<&str> = before.lines().collect();
+        if let Some(at) = value("--resume-session-at") {
+            let answer = answer_line(at).to_string();
+            let found = before.iter().position(|line| *line == answer);
+            before.truncate(1 + found.ok_or_else(|| format!("No message found with message.uuid of: {at}"))?);
         }
+        let id = new.or(old).unwrap_or_default();
         Ok(Conversation {
             id: id.to_owned(),
-            file,
-            asked: before.map_or(0, |text| text.lines().count()),
+            file: file(id)?,
+            forked: before.iter().filter(|_| forks).map(|line| format!("{line}\n")).collect(),
+            asked: before.iter().filter(|line| line.starts_with('"')).count(),
             cwd: std::env::current_dir().map(|dir| dir.display().to_string()).unwrap_or_default(),
             model: value("--model").unwrap_or("demo").to_owned(),
             permission_mode: value("--permission-mode").unwrap_or("default").to_owned(),
         })
     }
 
-    /// One line a prompt: all that has to be remembered is that it was asked.
-    fn remember(&mut self, prompt: &str) {
+    fn remember_prompt(&mut self, prompt: &str) {
         self.asked += 1;
+        self.remember(&json!(prompt));
+    }
+
+    fn remember_answer(&self, uuid: &str) {
+        self.remember(&answer_line(uuid));
+    }
+
+    fn remember(&self, line: &Value) {
         let Some(file) = &self.file else { return };
+        let forked = if file.exists() { "" } else { &self.forked };
         let written = file
             .parent()
             .map_or(Ok(()), fs::create_dir_all)
-            .and_then(|()| writeln!(OpenOptions::new().create(true).append(true).open(file)?, "{}", json!(prompt)));
+            .and_then(|()| writeln!(OpenOptions::new().create(true).append(true).open(file)?, "{forked}{line}"));
         if let Err(error) = written {
             eprintln!("the demo agent cannot remember this conversation: {error}");
         }
     }
+}
+
+fn answer_line(uuid: &str) -> Value {
+    json!({"answer": uuid})
 }
 
 /// Reads requests on a thread of its own, since an interrupt comes while an answer is streaming.
@@ -163,7 +197,7 @@ impl Demo {
         let started = Instant::now();
         let uuid = request["uuid"].clone();
         self.turns += 1;
-        self.conversation.remember(prompt);
+        self.conversation.remember_prompt(prompt);
         let lifecycle = |state: &str| json!({"type": "command_lifecycle", "command_uuid": uuid, "state": state});
         let conversation = &self.conversation;
         let opening = [
@@ -225,9 +259,11 @@ impl Demo {
                 break;
             }
         }
+        let uuid = format!("{:08x}-0000-4000-8000-{:012x}", fastrand::u32(..), fastrand::u64(..1 << 48));
+        self.conversation.remember_answer(&uuid);
         open = open
             && self.print(json!({"type": "assistant", "message": message(json!([{"type": "text", "text": said}])),
-                                 "parent_tool_use_id": null}))
+                                 "parent_tool_use_id": null, "uuid": uuid}))
             && event(json!({"type": "content_block_stop", "index": 0}))
             && event(json!({"type": "message_stop"}));
         (if open { end } else { End::Gone }, said)
@@ -319,10 +355,37 @@ mod tests {
         let state = format!("--state-dir={}", dir.path().display());
         assert_eq!(open(&["--resume=a-1", &state]), Err("No conversation found with session ID: a-1".into()));
         let args: Vec<OsString> = [&state, "--session-id=a-1"].map(OsString::from).into();
-        Conversation::open(&args).expect("begins").remember("two\nlines");
-        assert_eq!(open(&["--resume=a-1", &state]), Ok(1));
+        let mut first = Conversation::open(&args).expect("begins");
+        first.remember_prompt("two\nlines");
+        first.remember_answer("m-1");
+        first.remember_prompt("\"more\"");
+        assert_eq!(open(&["--resume=a-1", &state]), Ok(2));
         assert_eq!(open(&["--session-id=a-1", &state]), Err("Error: Session ID a-1 is already in use.".into()));
         assert_eq!(open(&["--session-id=../x", &state]), Err("Error: Invalid session ID: ../x".into()));
         assert!(open(&[&state]).is_err());
+    }
+
+    #[test]
+    fn a_fork_begins_where_it_is_told() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let state = format!("--state-dir={}", dir.path().display());
+        let args = |args: &[&str]| -> Vec<OsString> { args.iter().copied().chain([&*state]).map(Into::into).collect() };
+        let mut old = Conversation::open(&args(&["--session-id=a-1"])).expect("begins");
+        old.remember_prompt("one");
+        old.remember_answer("m-1");
+        old.remember_prompt("two");
+        let fork = ["--resume=a-1", "--session-id=a-2", "--fork-session"];
+        let pinned = |at| [&fork[..], &[at]].concat();
+        let asked = |args: &[OsString]| Conversation::open(args).map(|conversation| conversation.asked);
+        assert_eq!(asked(&args(&fork)), Ok(2));
+        assert!(asked(&args(&fork[..2])).is_err());
+        let lost = "No message found with message.uuid of: m-2".to_owned();
+        assert_eq!(asked(&args(&pinned("--resume-session-at=m-2"))), Err(lost));
+        let mut new = Conversation::open(&args(&pinned("--resume-session-at=m-1"))).expect("forks");
+        assert_eq!((new.id.as_str(), new.asked), ("a-2", 1));
+        new.remember_prompt("three");
+        assert_eq!(asked(&args(&["--resume=a-2"])), Ok(2));
+        assert_eq!(asked(&args(&["--resume=a-1"])), Ok(2), "the other is as it was");
+        assert_eq!(asked(&args(&fork)), Err("Error: Session ID a-2 is already in use.".into()));
     }
 }

@@ -61,7 +61,7 @@ pub struct Supervisor {
 }
 
 enum Order {
-    Launch { launch: Launch, owner: Arc<dyn Owner> },
+    Launch { launch: Box<Launch>, owner: Arc<dyn Owner> },
     GuardianGone,
     Stop,
 }
@@ -131,7 +131,7 @@ impl Supervisor {
     /// Orders a process; never blocks. At most one order a session is under way, so the queue is bounded by the number
     /// of sessions. `owner` is told the outcome, also when the server is stopping.
     pub fn launch(&self, launch: Launch, owner: Arc<dyn Owner>) {
-        if let Err(refused) = self.orders.send(Order::Launch { launch, owner })
+        if let Err(refused) = self.orders.send(Order::Launch { launch: Box::new(launch), owner })
             && let Order::Launch { owner, .. } = refused.0
         {
             owner.launched(Err(SHUTTING_DOWN.into()));

@@ -1,6 +1,6 @@
 //! A connected client, as the application speaks to it.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -43,7 +43,7 @@ type OnAck = Box<dyn FnOnce(Arguments) + Send>;
 
 #[derive(Default)]
 pub(super) struct Acks {
-    next: Mutex<(u64, HashMap<u64, OnAck>)>,
+    next: Mutex<(u64, BTreeMap<u64, OnAck>)>,
     disconnected: AtomicBool,
 }
 
@@ -73,10 +73,8 @@ impl Client {
             let id = acks.0;
             acks.0 += 1;
             acks.1.insert(id, Box::new(on_ack));
-            if acks.1.len() > ACKS_MAX
-                && let Some(oldest) = acks.1.keys().min().copied()
-            {
-                acks.1.remove(&oldest);
+            if acks.1.len() > ACKS_MAX {
+                acks.1.pop_first();
             }
             id
         };

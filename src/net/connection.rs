@@ -97,6 +97,11 @@ impl Connection {
         self.tell(Kept::on_pong);
     }
 
+    /// Whether its heartbeat is lost by now: the timer, which ends it for that, may be late.
+    pub fn is_lost(&self) -> bool {
+        self.clock.lock().heartbeat.is_lost(Instant::now())
+    }
+
     /// Tells `kept` of pings and pongs from now on.
     pub(super) fn watch(&self, kept: Weak<Kept>) {
         let mut watching = self.watching.lock();

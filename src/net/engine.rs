@@ -7,14 +7,14 @@
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use super::connection::Connection;
 use super::outbox::{Outbox, Sink};
 use super::registry::Shared;
-use super::{CONNECT_TIMEOUT, Handshake, STRANGER_MESSAGE_BYTES_MAX, STRANGERS_MAX};
+use super::{BODY_TIMEOUT, CONNECT_TIMEOUT, HEAD_TIMEOUT, Handshake, STRANGER_MESSAGE_BYTES_MAX, STRANGERS_MAX};
 use crate::proto::engineio::{self, Heartbeat, Packet};
 use crate::proto::frames::{CloseCode, Frames};
 
@@ -181,6 +181,11 @@ impl<P: Protocol> Engine<P> {
         handshake: Handshake,
     ) -> Option<Arc<Engine<P>>> {
         let counts = &shared.counts;
+        // Polling connections have no socket of their own that would count.
+        if counts.clients.load(Ordering::Relaxed) >= shared.options.max_connections {
+            log::warn!("{}: refused, there are too many connections (--max-connections)", handshake.peer);
+            return None;
+        }
         if counts.strangers.fetch_add(1, Ordering::Relaxed) >= STRANGERS_MAX {
             counts.strangers.fetch_sub(1, Ordering::Relaxed);
             log::warn!("{}: refused, too many clients have not authenticated", handshake.peer);
@@ -224,6 +229,11 @@ impl<P: Protocol> Engine<P> {
     pub fn message_bytes_max(&self) -> usize {
         let max = self.shared.options.max_payload;
         if self.peer.accepted.load(Ordering::Relaxed) { max } else { max.min(STRANGER_MESSAGE_BYTES_MAX) }
+    }
+
+    /// A request's body may take so long now.
+    pub fn body_timeout(&self) -> Duration {
+        if self.peer.accepted.load(Ordering::Relaxed) { BODY_TIMEOUT } else { HEAD_TIMEOUT }
     }
 
     /// Handles one Engine.IO packet. `Ok(true)`: it was the client's good-bye.

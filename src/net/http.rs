@@ -3,16 +3,18 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tungstenite::handshake::derive_accept_key;
 
 use super::engine::{Engine, Protocol};
+use super::linger::linger;
 use super::outbox::STALL_TIMEOUT;
 use super::registry::{Known, Shared, SocketEntry};
-use super::{HEAD_TIMEOUT, Handshake, polling, websocket};
+use super::{Answer, HEAD_TIMEOUT, Handshake, Pieces, polling, streamed, websocket};
 use crate::proto::engineio::{NOOP, Refusal};
-use crate::proto::http::{self, BodyLength, Chunks, Head, Method, Response};
+use crate::proto::http::{self, BodyLength, Chunks, Framing, Head, Method, Refused, Response};
 
 /// Serves one socket from its first byte to its last.
 pub(super) fn serve<P: Protocol>(socket: &Arc<TcpStream>, peer: SocketAddr, entry: &SocketEntry<P>) {
@@ -23,7 +25,10 @@ pub(super) fn serve<P: Protocol>(socket: &Arc<TcpStream>, peer: SocketAddr, entr
     loop {
         match exchange.next() {
             Ok(Next::Request) => {}
-            Ok(Next::End) => return,
+            Ok(Next::End) => {
+                entry.busy(false);
+                return linger(socket);
+            }
             Ok(Next::Open(handshake)) => {
                 entry.is_websocket();
                 return websocket::serve(&entry.shared, socket, exchange.buffer, handshake);
@@ -88,10 +93,11 @@ impl<P: Protocol> Exchange<'_, P> {
         self.entry.busy(true);
         let options = &self.shared.options;
         let head_only = head.method == Method::Head;
+        let engineio = is_below(&head.path, &options.path);
         let allowed = options.policy.check_host(&head).and_then(|()| options.policy.check_origin(&head));
         if let Err(refused) = allowed {
             log::warn!("{}: refused; {} would allow it", self.peer, refused.hint());
-            return self.answer(&Response::error(refused.status()), false, head_only);
+            return self.turn_away(&head, &refused, engineio);
         }
         let body_length = match http::body_length(&head) {
             Ok(length) => length,
@@ -100,20 +106,22 @@ impl<P: Protocol> Exchange<'_, P> {
                 return self.answer(&Response::error(error.status()), false, head_only);
             }
         };
-        let engineio = is_below(&head.path, &options.path);
-        let answer =
-            if engineio { self.engineio(&head) } else { Engineio::Answer((self.shared.http)(&head, self.peer)) };
+        // A body that is not wanted is not read, so what follows it cannot be told apart.
+        let has_body = !matches!(body_length, BodyLength::None | BodyLength::Length(0));
+        let keep_alive = head.keep_alive() && !has_body;
+        let answer = if engineio {
+            self.engineio(&head)
+        } else {
+            match (self.shared.http)(&head, self.peer) {
+                Answer::Whole(response) => Engineio::Answer(response),
+                Answer::Streamed(response, body) => return self.stream(&response, body, &head, keep_alive),
+            }
+        };
         let response = match answer {
             Engineio::Answer(response) => {
-                // A body that is not wanted is not read, so what follows it cannot be told apart.
-                let has_body = !matches!(body_length, BodyLength::None | BodyLength::Length(0));
-                let keep_alive = head.keep_alive() && !has_body;
                 return self.answer(&self.with_cors(response, &head, engineio), keep_alive, head_only);
             }
-            Engineio::RefusedUpgrade(status, message) => {
-                (&mut &*self.socket).write_all(&http::refused_upgrade(status, message))?;
-                return Ok(Next::End);
-            }
+            Engineio::RefusedUpgrade(status, message) => return self.refuse_upgrade(status, message),
             Engineio::WebSocket(key, engine) => {
                 // Before the client can know: a poll that it sends upon the answer is one of the upgrade's time.
                 let begun = engine.as_ref().is_some_and(|engine| engine.peer.connection.outbox().begin_upgrade());
@@ -130,11 +138,20 @@ impl<P: Protocol> Exchange<'_, P> {
                 });
             }
             Engineio::Open => polling::open(self.shared, self.handshake(&head)),
-            Engineio::Poll(engine) => polling::poll(&engine, options.max_payload),
+            Engineio::Poll(engine) => {
+                let response = self.with_cors(polling::poll(&engine, options.max_payload), &head, true);
+                if self.client_has_left() {
+                    engine.finish(false);
+                    return Ok(Next::End);
+                }
+                // What an answer held that cannot be sent is lost, and the connection with it.
+                return self.answer(&response, head.keep_alive(), head_only).inspect_err(|_| engine.finish(false));
+            }
             Engineio::Post(engine) => {
                 let received = match engine.begin_post() {
                     Some(mut posting) => {
-                        let body = self.body(&head, body_length, engine.message_bytes_max())?;
+                        let deadline = Instant::now() + engine.body_timeout();
+                        let body = self.body(&head, body_length, engine.message_bytes_max(), deadline)?;
                         posting.whole = true;
                         body.map(|body| polling::receive(&engine, &body))
                     }
@@ -151,6 +168,44 @@ impl<P: Protocol> Exchange<'_, P> {
         };
         let response = self.with_cors(response, &head, true);
         self.answer(&response, head.keep_alive(), head_only)
+    }
+
+    /// Answers somebody who may not ask: in Engine.IO's form where that is spoken, with no word on why.
+    fn turn_away(&self, head: &Head, refused: &Refused, engineio: bool) -> io::Result<Next<P>> {
+        let head_only = head.method == Method::Head;
+        if !engineio {
+            return self.answer(&Response::error(refused.status()), false, head_only);
+        }
+        let refusal = match refused {
+            Refused::Malformed => Refusal::BadRequest,
+            Refused::Host(_) | Refused::Origin(_) => Refusal::Forbidden,
+        };
+        if head.wants_websocket() {
+            return self.refuse_upgrade(refusal.status(), refusal.message());
+        }
+        self.answer(&polling::refused(refusal), false, head_only)
+    }
+
+    fn refuse_upgrade(&self, status: u16, message: &str) -> io::Result<Next<P>> {
+        (&mut &*self.socket).write_all(&http::refused_upgrade(status, message))?;
+        Ok(Next::End)
+    }
+
+    /// Whether the client has closed its side while its poll waited. The reference server, too, takes that for the end of
+    /// the connection: what is written now, nobody reads. While the server stops, the end that is seen is its own.
+    fn client_has_left(&self) -> bool {
+        let peeked = self.socket.set_nonblocking(true).and_then(|()| self.socket.peek(&mut [0]));
+        let left = matches!(peeked, Ok(0)) && !self.shared.stopping.load(Ordering::SeqCst);
+        self.socket.set_nonblocking(false).is_err() || left
+    }
+
+    /// Answers with a body that is made while it is sent.
+    fn stream(&self, response: &Response, body: Pieces, head: &Head, keep_alive: bool) -> io::Result<Next<P>> {
+        let framing = if head.minor_version == 0 { Framing::UntilClosed } else { Framing::Chunked };
+        let keep_alive = keep_alive && framing == Framing::Chunked;
+        let body = Some(body).filter(|_| head.method != Method::Head);
+        streamed::send(self.socket, response, framing, keep_alive, body)?;
+        Ok(if keep_alive { Next::Request } else { Next::End })
     }
 
     fn handshake(&self, head: &Head) -> Handshake {
@@ -207,6 +262,10 @@ impl<P: Protocol> Exchange<'_, P> {
             return if polls { Engineio::Open } else { websocket_key(head, None) };
         };
         let engine = match self.shared.by_sid(&sid) {
+            Known::Open(engine) if engine.peer.connection.is_lost() => {
+                engine.finish(false);
+                return refused(Refusal::SidUnknown);
+            }
             Known::Open(engine) => engine,
             Known::Left if polls && head.method == Method::Get => {
                 self.shared.forget(&sid);
@@ -255,8 +314,13 @@ impl<P: Protocol> Exchange<'_, P> {
     }
 
     /// A request's body of at most `bytes_max` bytes, or what to answer where it is bad.
-    fn body(&mut self, head: &Head, length: BodyLength, bytes_max: usize) -> io::Result<Result<Vec<u8>, Response>> {
-        let deadline = Instant::now() + HEAD_TIMEOUT;
+    fn body(
+        &mut self,
+        head: &Head,
+        length: BodyLength,
+        bytes_max: usize,
+        deadline: Instant,
+    ) -> io::Result<Result<Vec<u8>, Response>> {
         let mut chunks = Chunks::new(bytes_max);
         let length = match length {
             BodyLength::None => Some(0),

@@ -8,10 +8,12 @@
 //!  timer thread ──▶ pings, deadlines
 //! ```
 
+mod budget;
 mod client;
 mod connection;
 mod engine;
 mod http;
+mod linger;
 mod listener;
 mod outbox;
 mod polling;
@@ -19,6 +21,7 @@ mod recovery;
 mod registry;
 mod room;
 mod socketio;
+mod streamed;
 mod websocket;
 
 use std::net::SocketAddr;
@@ -36,9 +39,14 @@ pub use self::room::Room;
 pub use self::socketio::SocketIo;
 pub use crate::proto::frames::{CloseCode, Frames};
 use crate::proto::http::{Head, HostPolicy, Response};
+pub use crate::proto::socketio::BadValue;
 
 /// How long a client may take to send a request's head.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long an accepted client may take to send a request's body: a large one over a slow line takes its time. Others
+/// have [`HEAD_TIMEOUT`].
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long a connection may stay without a successful CONNECT.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -51,6 +59,18 @@ pub const STRANGERS_MAX: usize = 512;
 
 /// A message of a client that has not authenticated may be this long.
 pub const STRANGER_MESSAGE_BYTES_MAX: usize = 16 * 1024;
+
+/// WebSocket pings and pongs that a client may send at once; more close its connection with 1008 …
+pub const CONTROL_FRAMES_MAX: u32 = 1000;
+
+/// … and so many a second from then on.
+pub const CONTROL_FRAMES_PER_SECOND: u32 = 100;
+
+/// CONNECTs that a client may send at once over one connection; more close it …
+pub const CONNECTS_MAX: u32 = 100;
+
+/// … and so many a second from then on.
+pub const CONNECTS_PER_SECOND: u32 = 10;
 
 /// How the server behaves.
 pub struct Options {
@@ -86,8 +106,9 @@ pub struct Handshake {
 pub struct Event {
     /// Its name.
     pub name: String,
-    /// Its arguments; binary ones are placeholders that name an attachment.
-    pub args: Vec<Value>,
+    /// Its arguments; binary ones are placeholders that name an attachment. Or which of them has no value: the application
+    /// says so to its client.
+    pub args: Result<Vec<Value>, BadValue>,
     /// The binary attachments.
     pub attachments: Vec<Vec<u8>>,
     /// The number under which the client waits for an acknowledgement.
@@ -144,4 +165,21 @@ pub trait App: Send + Sync + 'static {
 }
 
 /// Answers plain HTTP requests, those for Engine.IO excepted.
-pub type HttpHandler = dyn Fn(&Head, SocketAddr) -> Response + Send + Sync;
+pub type HttpHandler = dyn Fn(&Head, SocketAddr) -> Answer + Send + Sync;
+
+/// The answer to a plain HTTP request.
+pub enum Answer {
+    /// All of it.
+    Whole(Response),
+    /// A head, and a body that is made while it is sent, on the thread of the connection: so it may be of any length.
+    Streamed(Response, Pieces),
+}
+
+impl From<Response> for Answer {
+    fn from(response: Response) -> Answer {
+        Answer::Whole(response)
+    }
+}
+
+/// A body, piece by piece. After an error nothing more is sent, and the connection is closed without the body's end.
+pub type Pieces = Box<dyn Iterator<Item = std::io::Result<Vec<u8>>>>;

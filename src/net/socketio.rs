@@ -2,14 +2,15 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
 
+use super::budget::Budget;
 use super::client::{Acks, Client};
 use super::engine::{Close, Peer, Protocol, random_sid};
 use super::recovery::{Recoveries, Recovering, Ticket};
-use super::{App, Event};
+use super::{App, CONNECTS_MAX, CONNECTS_PER_SECOND, Event};
 use crate::proto::socketio::{self, Assembler, Packet};
 use crate::timer::Timer;
 
@@ -22,6 +23,7 @@ pub struct SocketIo<A: App> {
 /// One connection's clients.
 pub struct Clients<A: App> {
     assembler: Assembler,
+    connects: Budget,
     /// By namespace.
     connected: HashMap<String, Connected<A>>,
 }
@@ -73,6 +75,10 @@ impl<A: App> SocketIo<A> {
         let send = |packet: &str| {
             peer.connection.send(packet);
         };
+        if !clients.connects.take(Instant::now()) {
+            log::info!("connection {}: closed for a flood of CONNECTs", peer.key());
+            return Err(Close);
+        }
         if !self.app.serves(&namespace) {
             send(&socketio::connect_error(&namespace, "Invalid namespace", None));
             return Ok(());
@@ -103,7 +109,11 @@ impl<A: App> SocketIo<A> {
             acks: Arc::new(Acks::default()),
         };
         let pid = ticket.as_ref().map(|ticket| ticket.pid.as_str());
-        let accept = || send(&socketio::connect(&namespace, &sid, pid));
+        let accept = || {
+            // Whoever has read the acceptance is counted, and may send long messages.
+            peer.accept();
+            send(&socketio::connect(&namespace, &sid, pid));
+        };
         match self.app.connected(client.clone(), auth, &accept) {
             Ok(state) => {
                 self.arrive(peer, ticket.as_ref());
@@ -127,7 +137,6 @@ impl<A: App> SocketIo<A> {
     }
 
     fn arrive(&self, peer: &Peer, ticket: Option<&Ticket>) {
-        peer.accept();
         if let (Some(ticket), Some(engine)) = (ticket, peer.engine()) {
             self.recoveries.arrive(ticket, engine);
         }
@@ -154,7 +163,8 @@ impl<A: App> Protocol for SocketIo<A> {
     type State = Clients<A>;
 
     fn opened(&self, _peer: &Peer) -> Clients<A> {
-        Clients { assembler: Assembler::default(), connected: HashMap::new() }
+        let connects = Budget::full(CONNECTS_MAX, CONNECTS_PER_SECOND, Instant::now());
+        Clients { assembler: Assembler::default(), connects, connected: HashMap::new() }
     }
 
     fn text(&self, clients: &mut Clients<A>, peer: &Peer, message: &str) -> Result<(), Close> {

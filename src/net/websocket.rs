@@ -4,18 +4,22 @@
 //! close frame) goes into the outbox as whole frames, behind everything else. Only while a polling client probes the
 //! WebSocket it is about to change to, the outbox is not there yet, and frames are written as they are.
 
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tungstenite::error::CapacityError;
 use tungstenite::protocol::{Role, WebSocketConfig};
 use tungstenite::{Error, Message, WebSocket};
 
+use super::budget::Budget;
 use super::engine::{Close, Engine, Protocol};
+use super::linger::linger;
 use super::registry::Shared;
-use super::{Handshake, UPGRADE_TIMEOUT};
+use super::{CONTROL_FRAMES_MAX, CONTROL_FRAMES_PER_SECOND, Handshake, UPGRADE_TIMEOUT};
+use crate::proto::fragments::{FragmentCounter, TooManyFragments};
 use crate::proto::frames::{CloseCode, Frames};
 
 /// What one read asks the kernel for: most messages of clients are short.
@@ -25,19 +29,29 @@ const READ_BYTES: usize = 4096;
 struct ReadHalf<P: Protocol> {
     socket: Arc<TcpStream>,
     engine: Arc<Engine<P>>,
-    /// The outbox does not write to this socket yet.
-    probing: bool,
+    /// The outbox does not write to this socket yet; until then it must.
+    probing: Option<Instant>,
+    fragments: FragmentCounter,
 }
 
 impl<P: Protocol> Read for ReadHalf<P> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        (&*self.socket).read(buffer)
+        if let Some(until) = self.probing {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(ErrorKind::TimedOut.into());
+            }
+            self.socket.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
+        }
+        let count = (&*self.socket).read(buffer)?;
+        self.fragments.take(&buffer[..count]).map_err(io::Error::other)?;
+        Ok(count)
     }
 }
 
 impl<P: Protocol> Write for ReadHalf<P> {
     fn write(&mut self, frame: &[u8]) -> io::Result<usize> {
-        if self.probing {
+        if self.probing.is_some() {
             (&*self.socket).write_all(frame)?;
         } else {
             self.engine.peer.connection.pass(frame.to_vec());
@@ -62,7 +76,7 @@ pub(super) fn serve<P: Protocol>(
         return;
     }
     let Some(engine) = Engine::open(shared, Some(socket.clone()), handshake) else { return };
-    let mut reader = Reader::new(&engine, socket, first, false);
+    let mut reader = Reader::new(&engine, socket, first, None);
     reader.run_to_the_end();
 }
 
@@ -70,17 +84,27 @@ pub(super) fn serve<P: Protocol>(
 pub(super) fn upgrade<P: Protocol>(engine: &Arc<Engine<P>>, socket: &Arc<TcpStream>, first: Vec<u8>, begun: bool) {
     if !begun {
         // A second WebSocket for one connection: clients understand a close frame better than a refusal.
-        let _ = (&**socket).write_all(&CloseCode::None.frame());
-        return;
+        return turn_away(socket);
     }
-    let mut reader = Reader::new(engine, socket, first, true);
-    let probed = socket.set_read_timeout(Some(UPGRADE_TIMEOUT)).is_ok() && reader.probe();
-    if probed && socket.set_read_timeout(None).is_ok() && engine.peer.connection.outbox().upgrade(socket) {
-        reader.websocket.get_mut().probing = false;
+    let mut reader = Reader::new(engine, socket, first, Some(Instant::now() + UPGRADE_TIMEOUT));
+    let outbox = engine.peer.connection.outbox();
+    if reader.probe() && socket.set_read_timeout(None).is_ok() && outbox.upgrade(socket) {
+        reader.websocket.get_mut().probing = None;
         reader.run_to_the_end();
     } else {
-        engine.peer.connection.outbox().cancel_upgrade();
-        let _ = (&**socket).write_all(&CloseCode::None.frame());
+        outbox.cancel_upgrade();
+        if !outbox.polls() {
+            // The change was made, but the client has gone with what it was to get first.
+            engine.finish(false);
+        }
+        turn_away(socket);
+    }
+}
+
+/// Closes a WebSocket that is none of the connection's.
+fn turn_away(socket: &TcpStream) {
+    if (&mut &*socket).write_all(&CloseCode::None.frame()).is_ok() {
+        linger(socket);
     }
 }
 
@@ -88,19 +112,29 @@ struct Reader<'a, P: Protocol> {
     websocket: WebSocket<ReadHalf<P>>,
     engine: &'a Arc<Engine<P>>,
     message_bytes_max: usize,
+    control_frames: Budget,
 }
 
 impl<'a, P: Protocol> Reader<'a, P> {
-    fn new(engine: &'a Arc<Engine<P>>, socket: &Arc<TcpStream>, first: Vec<u8>, probing: bool) -> Reader<'a, P> {
+    fn new(
+        engine: &'a Arc<Engine<P>>,
+        socket: &Arc<TcpStream>,
+        first: Vec<u8>,
+        probing: Option<Instant>,
+    ) -> Reader<'a, P> {
         let max = engine.message_bytes_max();
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BYTES)
             .write_buffer_size(0)
             .max_message_size(Some(max))
             .max_frame_size(Some(max));
-        let half = ReadHalf { socket: socket.clone(), engine: engine.clone(), probing };
+        let mut fragments = FragmentCounter::default();
+        // Were there too many already, the next one shows it.
+        let _ = fragments.take(&first);
+        let half = ReadHalf { socket: socket.clone(), engine: engine.clone(), probing, fragments };
         let websocket = WebSocket::from_partially_read(half, first, Role::Server, Some(config));
-        Reader { websocket, engine, message_bytes_max: max }
+        let control_frames = Budget::full(CONTROL_FRAMES_MAX, CONTROL_FRAMES_PER_SECOND, Instant::now());
+        Reader { websocket, engine, message_bytes_max: max, control_frames }
     }
 
     /// The client tries the WebSocket out (`2probe`, `3probe`) and then says that it changes to it (`5`).
@@ -116,7 +150,7 @@ impl<'a, P: Protocol> Reader<'a, P> {
                     }
                 }
                 Ok(Message::Text(text)) if text.as_str() == "5" && probed => return true,
-                Ok(Message::Ping(_) | Message::Pong(_)) => {}
+                Ok(Message::Ping(_) | Message::Pong(_)) if self.control_frames.take(Instant::now()) => {}
                 Ok(_) | Err(_) => return false,
             }
         }
@@ -134,10 +168,15 @@ impl<'a, P: Protocol> Reader<'a, P> {
     fn run(&mut self) {
         let mut closing = false;
         loop {
+            self.adjust_limit();
             let handled = match self.websocket.read() {
                 Ok(_) if closing => Ok(()),
                 Ok(Message::Text(text)) => self.on_text(text.as_str()),
                 Ok(Message::Binary(bytes)) => self.on_binary(bytes.to_vec()),
+                Ok(Message::Ping(_) | Message::Pong(_)) if !self.control_frames.take(Instant::now()) => {
+                    log::info!("connection {}: a flood of pings or pongs", self.engine.peer.connection.key);
+                    return self.fail(CloseCode::Policy);
+                }
                 Ok(Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_)) => Ok(()),
                 Err(error) => return self.on_error(&error),
             };
@@ -145,12 +184,16 @@ impl<'a, P: Protocol> Reader<'a, P> {
                 closing = true;
                 self.engine.peer.connection.close(CloseCode::None);
             }
-            let max = self.engine.message_bytes_max();
-            if max != self.message_bytes_max {
-                self.message_bytes_max = max;
-                let max = Some(max);
-                self.websocket.set_config(|config| (config.max_message_size, config.max_frame_size) = (max, max));
-            }
+        }
+    }
+
+    /// A client that was accepted meanwhile, maybe over another transport, may send longer messages.
+    fn adjust_limit(&mut self) {
+        let max = self.engine.message_bytes_max();
+        if max != self.message_bytes_max {
+            self.message_bytes_max = max;
+            let max = Some(max);
+            self.websocket.set_config(|config| (config.max_message_size, config.max_frame_size) = (max, max));
         }
     }
 
@@ -171,12 +214,22 @@ impl<'a, P: Protocol> Reader<'a, P> {
             Error::Capacity(CapacityError::MessageTooLong { .. }) => CloseCode::TooBig,
             Error::Capacity(_) | Error::Protocol(_) | Error::AttackAttempt => CloseCode::Protocol,
             Error::Utf8(_) => CloseCode::Utf8,
+            Error::Io(error) if error.get_ref().is_some_and(|inner| inner.is::<TooManyFragments>()) => {
+                CloseCode::Policy
+            }
             _ => return,
         };
         log::debug!("connection {}: {error}", self.engine.peer.connection.key);
+        self.fail(code);
+    }
+
+    /// Nothing more of the client's is looked at.
+    fn fail(&mut self, code: CloseCode) {
         self.engine.peer.connection.close(code);
-        // The socket must not be closed over unread bytes: the client would get a reset in place of the close frame.
+        // The socket must not be closed over unread bytes: the client would get a reset in place of the close frame. The
+        // timer ends a wait in vain.
+        let socket = &self.websocket.get_ref().socket;
         let mut rest = [0; READ_BYTES];
-        while matches!(self.websocket.get_mut().read(&mut rest), Ok(count) if count > 0) {}
+        while matches!((&**socket).read(&mut rest), Ok(count) if count > 0) {}
     }
 }

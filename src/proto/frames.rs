@@ -14,6 +14,8 @@ pub enum CloseCode {
     Protocol,
     /// 1007: text that is not UTF-8.
     Utf8,
+    /// 1008: more than the server puts up with.
+    Policy,
     /// 1009: a message over the limit.
     TooBig,
     /// 1013: the client was too slow; it may come back.
@@ -29,6 +31,7 @@ impl CloseCode {
             CloseCode::GoingAway => 1001,
             CloseCode::Protocol => 1002,
             CloseCode::Utf8 => 1007,
+            CloseCode::Policy => 1008,
             CloseCode::TooBig => 1009,
             CloseCode::TryAgainLater => 1013,
         };

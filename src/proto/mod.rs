@@ -4,6 +4,7 @@
 
 pub mod claude;
 pub mod engineio;
+pub mod fragments;
 pub mod frames;
 pub mod http;
 pub mod ndjson;

@@ -97,7 +97,7 @@ impl Api {
         Api { manager, auth, rules }
     }
 
-    fn dispatch(&self, client: &mut ClientState, event: &Event, reply: Reply) -> Result<(), Refusal> {
+    fn dispatch(&self, client: &mut ClientState, event: &Event, data: &Value, reply: Reply) -> Result<(), Refusal> {
         // Everything that may fail before something happens is decided first; then `reply` goes where the answer is made.
         macro_rules! given {
             ($value:expr) => {
@@ -107,8 +107,7 @@ impl Api {
                 }
             };
         }
-        let none = Value::Null;
-        let fields = given!(Fields::of(event.args.first().unwrap_or(&none)));
+        let fields = given!(Fields::of(data));
         match event.name.as_str() {
             "askClaudeCode" => {
                 let id = given!(fields.text("sessionId"));
@@ -360,7 +359,16 @@ impl App for Api {
             let message = format!("more than {EVENTS_PER_SECOND} events in a second");
             return reply.fail(&Error::new(Code::RateLimited, message));
         }
-        if let Err(refusal) = self.dispatch(client, &event, reply) {
+        let args = match &event.args {
+            Ok(args) => args,
+            Err(bad) => {
+                let field = bad.field.as_deref().unwrap_or("data");
+                return reply.fail(&Error::field(field, "holds a number out of range, or half a surrogate pair"));
+            }
+        };
+        let none = Value::Null;
+        let data = args.first().unwrap_or(&none);
+        if let Err(refusal) = self.dispatch(client, &event, data, reply) {
             let (reply, error) = *refusal;
             log::debug!("{} refused: {}", event.name, error.message);
             reply.fail(&error);
@@ -415,8 +423,8 @@ impl Viewer {
 }
 
 fn refused(error: &Error) -> ConnectError {
-    let mut data = error.details.clone();
-    data.insert("code".into(), error.code.name().into());
+    let mut data = Map::from_iter([("code".to_owned(), error.code.name().into())]);
+    data.extend(error.details.clone());
     ConnectError { message: error.message.clone(), data: Value::Object(data) }
 }
 

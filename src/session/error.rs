@@ -1,8 +1,10 @@
 //! What a client is told when its event cannot be served.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use serde::ser::SerializeMap;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 /// The codes of the wire contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,13 +67,13 @@ pub struct Error {
     /// For people: one sentence.
     pub message: String,
     /// What the code promises beside these, such as `field`.
-    pub details: Map<String, Value>,
+    pub details: BTreeMap<String, Value>,
 }
 
 impl Error {
     /// A refusal without details.
     pub fn new(code: Code, message: impl Into<String>) -> Error {
-        Error { code, message: message.into(), details: Map::new() }
+        Error { code, message: message.into(), details: BTreeMap::new() }
     }
 
     /// Adds a detail.

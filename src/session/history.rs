@@ -133,6 +133,18 @@ impl Session {
     /// # Errors
     /// `bad_request` for a number that was never given; when the store cannot be read.
     pub(super) fn page(&self, range: Range, count: usize, bytes: usize) -> Result<Page, Error> {
+        Ok(self.draft(range, count, bytes)?.finish())
+    }
+
+    /// The events that follow `seq`, as [`Session::page`] has them.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) fn items_after(&self, seq: u64, count: usize, bytes: usize) -> Result<Vec<Item>, Error> {
+        Ok(self.draft(Range::After(seq), count, bytes)?.items)
+    }
+
+    fn draft(&self, range: Range, count: usize, bytes: usize) -> Result<Draft, Error> {
         let mut draft = self.with(|state, _| match range {
             Range::After(seq) if seq > state.log.position().seq => Err(above_the_last(state.log.position().seq)),
             _ => Ok(Draft::of(&state.log, range, count, bytes)),
@@ -149,7 +161,7 @@ impl Session {
                 draft.take_all(behind.into_iter());
             }
         }
-        Ok(draft.finish())
+        Ok(draft)
     }
 
     /// Events on the disk between two numbers, neither included.

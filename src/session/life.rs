@@ -11,7 +11,7 @@ use super::events::Failure;
 use super::fanout::Batch;
 use super::session::Session;
 use super::state::{Context, Phase, Place, Running, State};
-use crate::claude::command::Launch;
+use crate::claude::command::{Begin, Launch};
 use crate::claude::process::{Exit, Owner, Process};
 use crate::proto::claude;
 use crate::proto::ndjson::Splitter;
@@ -185,7 +185,7 @@ impl State {
         self.changed = true;
         let launch = Launch {
             conversation: self.conversation.uuid.clone(),
-            resume: self.conversation.has_turns,
+            begin: self.conversation.begin(),
             cwd: self.choices.cwd.clone(),
             model: self.choices.model.clone(),
             permission_mode: self.choices.permission_mode.clone(),
@@ -197,7 +197,11 @@ impl State {
 
     fn on_launched(&mut self, process: Arc<Process>) {
         let (pid, uuid) = (process.pid(), &self.conversation.uuid);
-        let how = if self.conversation.has_turns { "resumes" } else { "begins" };
+        let how = match self.conversation.begin() {
+            Begin::New => "begins",
+            Begin::Resume => "resumes",
+            Begin::Fork(_) => "forks into",
+        };
         log::info!("session {}: process {pid} started, it {how} conversation {uuid}", self.id);
         self.process = Some(process);
         if self.phase == Phase::Starting {
@@ -297,6 +301,10 @@ impl State {
     }
 
     fn on_exit(&mut self, exit: &Exit, batch: &mut Batch, session: &Session) {
+        if self.phase == Phase::Starting && self.mend_fork(exit, batch) {
+            self.process = None;
+            return self.start(batch, session);
+        }
         let other_way = match self.conversation.has_turns {
             true => "No conversation found",
             false => "already in use",

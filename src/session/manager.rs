@@ -230,8 +230,7 @@ impl SessionManager {
     }
 
     fn matches(&self, session: &Session, summary: &Summary, query: &Query) -> bool {
-        query.is_in(summary.title.as_deref(), &summary.cwd)
-            || self.context.store.has_words(session.key, query).unwrap_or(false)
+        query.is_in(summary.title.as_deref(), &summary.cwd) || query.was_found_in(session.key)
     }
 
     /// Attaches a connected client to a session; `reply` gets its history.

@@ -5,7 +5,12 @@
 //!                                 │        turn (what Claude's lines mean) ◀── claude
 //!                                 ▼
 //!                    log (gives every event its number) ──▶ fanout (encodes once, pushes to every viewer)
+//!                                 └──▶ store (whole events, prompts, the session's row)
 //! ```
+//!
+//! A session is in memory while somebody is there or something goes on ([`live`]); otherwise it is rows in the store, from
+//! which it comes back (`stored`), and from which its past is read (`history`, `catchup`). Processes are scarce: `slots`
+//! says how many there may be, the [`keeper`] sees that those who wait get theirs.
 //!
 //! A session is one mutex around its [`state::State`]. Whatever happens to it, from a client or from Claude, happens under
 //! that lock: it is numbered, appended to the log and pushed to every viewer's outbox, which never blocks. So the order
@@ -14,11 +19,14 @@
 pub mod api;
 pub mod attachments;
 mod catchup;
+mod conversation;
 pub mod error;
 pub mod events;
+pub mod export;
 pub mod fanout;
 mod fields;
 mod files;
+mod fork;
 mod history;
 pub mod keeper;
 mod life;
@@ -35,4 +43,5 @@ pub mod slots;
 pub mod state;
 mod stored;
 mod terminal;
+mod title;
 mod turn;

@@ -18,17 +18,15 @@ use super::state::{
     Accepting, Context, Interrupt, Phase, Prompt, QUEUE_BYTES_MAX, QUEUE_PROMPTS_MAX, RESOLVED_MAX, Resolved, Running,
     State, WhenStopped, shortened, storage_error, uuid_v4,
 };
+use super::title::title_from;
 use crate::failpoint;
 use crate::proto::claude::{self, Permission};
-use crate::store::{Accepted, Change, PromptRow, PromptState, Submission, Trouble, response_head};
+use crate::store::{Accepted, Change, PromptState, Submission, Trouble, response_head};
 
 /// What lists show of the last answer.
 const LAST_WORDS_CHARS: usize = 120;
 
 const OTHER_PROMPT: &str = "this promptId was used for another prompt";
-
-/// A title that is made from a prompt.
-const TITLE_CHARS: usize = 80;
 
 /// A prompt as a client sends it.
 #[derive(Debug, Clone)]
@@ -259,23 +257,6 @@ impl Session {
         })
     }
 
-    /// Gives the session another title.
-    pub fn rename(&self, title: &str, reply: Reply) {
-        let Some(session) = self.itself.upgrade() else { return };
-        self.with(|state, _| {
-            if state.deleted {
-                return reply.fail(&Error::invalid_session());
-            }
-            state.choices.title = Some(title.to_owned());
-            state.changed = true;
-            state.pending.push(Change::Text(state.key, 0, title.to_owned()));
-            state.on_stored.push(Box::new(move |outcome| match outcome {
-                Ok(_) => reply.ok(&WithSession { ok: true, session: session.summary() }),
-                Err(trouble) => reply.fail(&storage_error(trouble)),
-            }));
-        });
-    }
-
     /// Stops the process because the server stops, or forgets the session: what is with Claude ends as interrupted, what
     /// waits is taken up by the next server.
     pub fn shut_down(&self) {
@@ -337,7 +318,7 @@ impl State {
         let prompt = Prompt {
             number: self.prompts,
             marked,
-            asked: false,
+            asked: None,
             id: ask.prompt_id,
             text: ask.text,
             content: ask.content,
@@ -364,20 +345,12 @@ impl State {
     fn acceptance(&self, prompt: &Prompt) -> Vec<Change> {
         let mut row = self.row();
         row.last_activity = now_ms();
-        let accept = Change::Accept(Box::new(PromptRow {
-            session: self.key,
-            number: prompt.number,
-            id: prompt.id.clone(),
-            state: if prompt.marked { PromptState::Written } else { PromptState::Accepted },
-            time: row.last_activity,
-            text: prompt.text.clone(),
-            content: prompt.content.clone(),
-            attachments: Some(&prompt.attachments).filter(|some| !some.is_empty()).map(json),
-        }));
-        let mut changes = vec![accept, Change::Text(self.key, 2 * prompt.number, prompt.text.clone())];
+        let how_far = if prompt.marked { PromptState::Written } else { PromptState::Accepted };
+        let accept = Change::Accept(Box::new(prompt.row(self.key, how_far)));
+        let mut changes = vec![accept, Change::Said(self.key, prompt.text.clone())];
         if row.title.is_none() {
             row.title = title_from(&prompt.text);
-            changes.push(Change::Text(self.key, 0, row.title.clone().unwrap_or_default()));
+            changes.push(Change::Title(self.key, row.title.clone().unwrap_or_default()));
         }
         changes.push(Change::Session(Box::new(row)));
         changes
@@ -433,8 +406,7 @@ impl State {
             && self.interrupt.is_none()
             && let Some(mut prompt) = self.queue.pop_front()
         {
-            self.record_asked(batch, &prompt);
-            prompt.asked = true;
+            self.record_asked(batch, &mut prompt);
             let uuid = uuid_v4();
             self.running =
                 Some(Running { prompt, uuid, marking: false, written: false, begun: false, interrupted: false });
@@ -534,7 +506,7 @@ impl State {
         self.respond(batch, &running.prompt, status, data);
         if !full_response.is_empty() {
             self.last_words = Some(last_words(&full_response));
-            self.pending.push(Change::Text(self.key, 2 * running.prompt.number + 1, full_response));
+            self.pending.push(Change::Said(self.key, full_response));
         }
         self.changed = true;
     }
@@ -548,7 +520,7 @@ impl State {
     /// A prompt that waits is not wanted any more.
     pub(super) fn cancel_prompt(&mut self, batch: &mut Batch, prompt: &Prompt) {
         self.notice_of(batch, "info", "prompt_cancelled", "this prompt was taken out of the queue", Some(&prompt.id));
-        self.respond_unasked(batch, prompt);
+        self.respond_interrupted(batch, prompt, "");
     }
 
     /// Sends a response, and notes that the prompt is over.
@@ -570,14 +542,14 @@ impl State {
         });
     }
 
-    /// The response of a prompt that never ran.
-    pub(super) fn respond_unasked(&mut self, batch: &mut Batch, prompt: &Prompt) {
+    /// The response of a prompt that never ran here, or not to its end.
+    pub(super) fn respond_interrupted(&mut self, batch: &mut Batch, prompt: &Prompt, text: &str) {
         let response = Response {
             session_id: &self.id,
             prompt_id: &prompt.id,
             seq: self.log.position().seq,
             status: "interrupted",
-            full_response: "",
+            full_response: text,
             done: true,
             truncated: None,
             error: None,
@@ -587,6 +559,9 @@ impl State {
         };
         let data = json(&response);
         self.respond(batch, prompt, "interrupted", data);
+        if !text.is_empty() {
+            self.pending.push(Change::Said(self.key, text.to_owned()));
+        }
     }
 
     pub(super) fn clear_queue(&mut self, batch: &mut Batch) {
@@ -677,10 +652,6 @@ fn remove_files(context: &Context, id: Arc<str>, done: impl FnOnce() + Send + 's
     if context.threads.spawn("remove".into(), work.clone()).is_err() {
         work();
     }
-}
-
-fn title_from(text: &str) -> Option<String> {
-    Some(shortened(text, TITLE_CHARS)).filter(|title| !title.is_empty())
 }
 
 /// The end of an answer, on one line.

@@ -20,6 +20,7 @@ use parking_lot::Mutex;
 use serde_json::value::RawValue;
 
 use super::attachments::Attached;
+use super::conversation::Conversation;
 use super::error::Error;
 use super::events::{EVENT_BYTES_MAX, Failure, Notice, Queued, Summary, json, now_ms};
 use super::fanout::{Audience, Batch, Reply, Viewer};
@@ -132,18 +133,6 @@ pub(super) enum Place {
     },
 }
 
-/// Claude's own side of the conversation.
-pub(super) struct Conversation {
-    /// Claude's name for it; follows what Claude reports (`/clear` begins another).
-    pub uuid: String,
-    /// Whether `--resume` is right: a turn of this uuid was seen.
-    pub has_turns: bool,
-    /// The other way was tried already for this start.
-    pub tried_other: bool,
-    /// The conversation that this one begins as a fork of, until its first turn.
-    pub forked_from: Option<String>,
-}
-
 /// A prompt that was accepted.
 #[derive(Debug, Clone)]
 pub(super) struct Prompt {
@@ -151,8 +140,8 @@ pub(super) struct Prompt {
     pub number: u64,
     /// The store has it as written: after a crash it is not run again.
     pub marked: bool,
-    /// Its event went out.
-    pub asked: bool,
+    /// The number of its event, once that went out.
+    pub asked: Option<u64>,
     /// The client's name for it.
     pub id: String,
     /// What the user typed: what viewers see.
@@ -260,6 +249,8 @@ pub struct State {
     pub(super) created_at: u64,
     pub(super) last_activity: u64,
     pub(super) choices: Choices,
+    /// The title is the user's own: no other takes its place by itself.
+    pub(super) title_given: bool,
     pub(super) conversation: Conversation,
     pub(super) phase: Phase,
     /// Nothing was ever asked: it is gone with its last viewer, and nothing of it is stored.
@@ -348,8 +339,9 @@ impl State {
             source: "here",
             created_at: now,
             last_activity: now,
+            title_given: choices.title.is_some(),
             choices,
-            conversation: Conversation { uuid: uuid_v4(), has_turns: false, tried_other: false, forked_from: None },
+            conversation: Conversation::new(uuid_v4()),
             phase: Phase::Stopped,
             reserved,
             ended: false,

@@ -2,16 +2,14 @@
 
 use std::sync::Arc;
 
+use super::conversation::{Conversation, Covered};
 use super::error::Error;
 use super::events::{PromptAsked, Summary, json, now_ms};
-use super::fanout::{Audience, Batch, Reply};
+use super::fanout::{Audience, Batch};
 use super::log::Log;
-use super::prompt::WithSession;
 use super::session::Session;
-use super::state::{
-    Choices, Context, Conversation, Phase, Prompt, State, TITLE_CHARS_MAX, shortened, storage_error, uuid_v4,
-};
-use crate::store::{Change, OpenPrompt, PromptState, SessionRow, Submission};
+use super::state::{Choices, Context, Phase, Prompt, State, storage_error};
+use crate::store::{Change, Key, OpenPrompt, PromptRow, PromptState, SessionRow, Submission};
 
 impl Session {
     /// The session of that row.
@@ -29,7 +27,7 @@ impl Session {
         let Some(session) = self.itself.upgrade() else { return };
         self.with(|state, _| {
             let mut changes = vec![Change::Session(Box::new(state.row()))];
-            changes.extend(state.choices.title.clone().map(|title| Change::Text(state.key, 0, title)));
+            changes.extend(state.choices.title.clone().map(|title| Change::Title(state.key, title)));
             let outcome = Box::new(move |outcome: Result<_, _>| match outcome {
                 Ok(_) => done(Ok(session.summary())),
                 Err(trouble) => {
@@ -64,54 +62,6 @@ impl Session {
             }
             choose(&mut choices.effort, &given.effort);
             state.changed = true;
-        });
-    }
-
-    /// Makes a new session of that name that goes on from where this one is.
-    pub fn fork(&self, id: &str, reply: Reply) {
-        let (context, id) = (self.context.clone(), id.to_owned());
-        self.with(|state, _| {
-            if state.deleted {
-                return reply.fail(&Error::invalid_session());
-            }
-            let key = context.store.new_key();
-            let row = SessionRow {
-                key,
-                id,
-                source: "here".into(),
-                uuid: uuid_v4(),
-                has_turns: false,
-                forked_from: (state.conversation.has_turns)
-                    .then(|| state.conversation.uuid.clone())
-                    .or_else(|| state.conversation.forked_from.clone()),
-                title: state.choices.title.as_ref().map(|title| shortened(&format!("{title} (fork)"), TITLE_CHARS_MAX)),
-                created_at: now_ms(),
-                last_activity: now_ms(),
-                ended: false,
-                cost_usd: 0.0,
-                failure: None,
-                imported_bytes: 0,
-                ..state.row()
-            };
-            let seq = state.log.position().seq;
-            let changes = vec![
-                Change::Session(Box::new(row.clone())),
-                Change::Text(key, 0, row.title.clone().unwrap_or_default()),
-                Change::Fork { to: key, from: state.key, seq },
-            ];
-            // What is to be copied is on its way to the store before it.
-            state.submit(&context.store);
-            let known = context.clone();
-            let done = Box::new(move |outcome: Result<_, _>| match outcome {
-                Err(trouble) => reply.fail(&storage_error(trouble)),
-                Ok(_) => {
-                    let session = Session::of(State::from_row(row.id.as_str().into(), row, seq), known.clone());
-                    known.live.insert(&session);
-                    reply.ok(&WithSession { ok: true, session: session.summary() });
-                }
-            });
-            let on_its_way = state.on_its_way.clone();
-            context.store.submit(Submission { changes, done: vec![done], refusable: true, on_its_way });
         });
     }
 
@@ -151,8 +101,10 @@ impl State {
             source: self.source.to_owned(),
             uuid: self.conversation.uuid.clone(),
             has_turns: self.conversation.has_turns,
+            last_message: self.conversation.last_message.clone(),
             forked_from: self.conversation.forked_from.clone(),
             title: self.choices.title.clone(),
+            title_given: self.title_given,
             cwd: self.choices.cwd.clone(),
             model: self.choices.model.clone(),
             permission_mode: self.choices.permission_mode.clone(),
@@ -186,11 +138,13 @@ impl State {
             source: source(&row.source),
             created_at: row.created_at,
             last_activity: row.last_activity,
+            title_given: row.title_given,
             conversation: Conversation {
-                uuid: row.uuid,
                 has_turns: row.has_turns,
-                tried_other: false,
                 forked_from: row.forked_from,
+                last_message: row.last_message,
+                covered: Covered { seq, text_bytes: 0 },
+                ..Conversation::new(row.uuid)
             },
             phase: if failure.is_some() { Phase::Failed } else { Phase::Stopped },
             failure,
@@ -209,11 +163,10 @@ impl State {
     }
 
     fn take_up(&mut self, open: OpenPrompt, batch: &mut Batch) {
-        let asked = open.seq.is_some();
-        let prompt = Prompt {
+        let mut prompt = Prompt {
             number: open.number,
             marked: open.state == PromptState::Written,
-            asked,
+            asked: open.seq,
             id: open.id,
             text: open.text,
             content: open.content,
@@ -227,23 +180,41 @@ impl State {
             ),
             (false, false) => return self.queue.push_back(prompt),
         };
-        self.record_asked(batch, &prompt);
+        self.record_asked(batch, &mut prompt);
         self.notice_of(batch, "warning", code, text, Some(&prompt.id));
-        self.respond_unasked(batch, &prompt);
+        self.respond_interrupted(batch, &prompt, "");
     }
 
     /// The event of a prompt whose turn it is; once.
-    pub(super) fn record_asked(&mut self, batch: &mut Batch, prompt: &Prompt) {
-        if prompt.asked {
+    pub(super) fn record_asked(&mut self, batch: &mut Batch, prompt: &mut Prompt) {
+        if prompt.asked.is_some() {
             return;
         }
+        self.conversation.expect_answer_behind(self.log.position().seq);
         let (id, seq) = (self.id.clone(), self.log.next_seq());
+        prompt.asked = Some(seq);
         let essentials = format!(r#""promptId":{}"#, json(&prompt.id));
         self.record(batch, Audience::All, "prompt", &essentials, |seq| {
-            let Prompt { id: prompt_id, text, attachments, .. } = prompt;
+            let Prompt { id: prompt_id, text, attachments, .. } = &*prompt;
             json(&PromptAsked { session_id: &id, seq, prompt_id, text, attachments })
         });
         self.pending.push(Change::Asked(self.key, prompt.id.clone(), seq));
+    }
+}
+
+impl Prompt {
+    /// What is stored of it.
+    pub(super) fn row(&self, session: Key, state: PromptState) -> PromptRow {
+        PromptRow {
+            session,
+            number: self.number,
+            id: self.id.clone(),
+            state,
+            time: now_ms(),
+            text: self.text.clone(),
+            content: self.content.clone(),
+            attachments: Some(&self.attachments).filter(|some| !some.is_empty()).map(json),
+        }
     }
 }
 

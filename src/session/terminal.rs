@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::bounded;
 
+use super::conversation::{Conversation, Covered};
 use super::error::Error;
 use super::events::{PromptAsked, Summary, json};
 use super::manager::SessionManager;
@@ -69,9 +70,11 @@ impl SessionManager {
         let mut row = row(found, key);
         // Only at the end it is marked as whole: one that is interrupted is begun again.
         row.imported_bytes = 0;
-        let title = row.title.clone().map(|title| Change::Text(key, 0, title));
+        let title = row.title.clone().map(|title| Change::Title(key, title));
         self.put([Change::Clear(key), Change::Session(Box::new(row.clone()))].into_iter().chain(title).collect())?;
-        let mut copy = Copy { key, id: &found.uuid, seq: 0, prompts: 0, reply: String::new(), changes: Vec::new() };
+        let conversation = Conversation::new(found.uuid.clone());
+        let mut copy =
+            Copy { key, id: &found.uuid, seq: 0, prompts: 0, reply: String::new(), conversation, changes: Vec::new() };
         let mut bytes = 0;
         // What cannot be read is no history; the conversation itself can be resumed all the same.
         for told in read(&found.path).into_iter().flatten() {
@@ -83,6 +86,7 @@ impl SessionManager {
         }
         copy.end_reply();
         row.imported_bytes = found.bytes;
+        row.last_message = copy.conversation.last_message;
         row.prompts = copy.prompts;
         row.turns = copy.prompts;
         copy.changes.push(Change::Session(Box::new(row.clone())));
@@ -109,6 +113,8 @@ struct Copy<'a> {
     seq: u64,
     prompts: u64,
     reply: String,
+    /// Finds the message that a fork goes on from.
+    conversation: Conversation,
     changes: Vec<Change>,
 }
 
@@ -123,11 +129,11 @@ impl Copy<'_> {
                 let prompt_id = format!("terminal_{}", self.prompts);
                 let asked = PromptAsked { session_id: id, seq, prompt_id: &prompt_id, text: &text, attachments: &[] };
                 let data = json(&asked);
-                self.changes.push(Change::Text(self.key, 2 * self.prompts, text));
+                self.changes.push(Change::Said(self.key, text));
                 ("prompt", data)
             }
             What::Event(line) => {
-                self.add_reply(&line);
+                self.follow(&line);
                 ("claudeEvent", format!(r#"{},"event":{line}}}"#, event_head(id, seq)))
             }
         };
@@ -145,9 +151,10 @@ impl Copy<'_> {
         bytes
     }
 
-    fn add_reply(&mut self, line: &str) {
-        if let Ok(line) = claude::parse(line.as_bytes())
-            && let Kind::Assistant { text: Some(text), .. } = line.kind
+    fn follow(&mut self, line: &str) {
+        let Ok(line) = claude::parse(line.as_bytes()) else { return };
+        self.conversation.follow(&line.kind, Covered { seq: self.seq, text_bytes: 0 });
+        if let Kind::Assistant { text: Some(text), .. } = line.kind
             && self.reply.len() + text.len() <= REPLY_BYTES_MAX
         {
             self.reply.push_str(&text);
@@ -158,7 +165,7 @@ impl Copy<'_> {
     fn end_reply(&mut self) {
         let reply = std::mem::take(&mut self.reply);
         if !reply.is_empty() && self.prompts > 0 {
-            self.changes.push(Change::Text(self.key, 2 * self.prompts + 1, reply));
+            self.changes.push(Change::Said(self.key, reply));
         }
     }
 }
@@ -170,8 +177,10 @@ fn row(found: &Found, key: Key) -> SessionRow {
         source: "terminal".into(),
         uuid: found.uuid.clone(),
         has_turns: true,
+        last_message: None,
         forked_from: None,
         title: found.title.clone(),
+        title_given: false,
         cwd: found.cwd.clone(),
         model: None,
         permission_mode: None,

@@ -7,6 +7,7 @@
 
 use std::fmt::Write;
 
+use super::conversation::{Covered, is_uuid};
 use super::events::{EVENT_BYTES_MAX, PermissionRequest, StreamChunk, StreamMark, json};
 use super::fanout::{Audience, Batch, Stream};
 use super::session::Session;
@@ -65,8 +66,7 @@ impl State {
             && is_uuid(uuid)
         {
             log::info!("session {}: Claude's conversation is now {uuid}", self.id);
-            self.conversation.uuid = uuid.to_string();
-            self.conversation.has_turns = true;
+            self.conversation.changes_to(uuid);
         }
         match &line.kind {
             Kind::Delta(delta) => return self.on_delta(delta, line.raw, batch),
@@ -87,7 +87,7 @@ impl State {
         self.relay(line.raw, batch);
         match &line.kind {
             Kind::Init(init) => {
-                self.conversation.has_turns = true;
+                self.conversation.has_begun();
                 let keep = |known: &mut Option<String>, told: &Option<std::borrow::Cow<'_, str>>| {
                     if let Some(told) = told {
                         *known = Some(shortened(told, NAME_CHARS_MAX));
@@ -99,7 +99,7 @@ impl State {
                 self.tell_version(session);
                 self.begin_turn(batch);
             }
-            Kind::Assistant { message_id, text: Some(text) } => {
+            Kind::Assistant { message_id, text: Some(text), .. } => {
                 let streamed = self.turn.as_ref().is_some_and(|turn| {
                     turn.streamed && (turn.message_id.is_none() || turn.message_id.as_deref() == message_id.as_deref())
                 });
@@ -118,11 +118,22 @@ impl State {
                 self.write(claude::control_error_line(request_id, "this client does not serve this request"));
             }
             Kind::BackgroundTasks { count } => self.background_tasks = *count,
+            Kind::Title(title) => self.on_title(title),
             Kind::PermissionMode(mode) => {
                 self.permission_mode_in_use = Some(shortened(mode, NAME_CHARS_MAX));
                 self.changed = true;
             }
             _ => {}
+        }
+        self.follow(&line.kind);
+    }
+
+    /// A fork made from now on goes on from this message, if it can.
+    fn follow(&mut self, line: &Kind<'_>) {
+        let text_bytes = self.turn.as_ref().map_or(0, |turn| turn.text.len());
+        let now = Covered { seq: self.log.position().seq, text_bytes };
+        if let Some(message) = self.conversation.follow(line, now) {
+            self.pending.push(Change::LastMessage(self.key, message.to_owned()));
         }
     }
 
@@ -138,6 +149,9 @@ impl State {
 
     fn begin_turn(&mut self, batch: &mut Batch) {
         self.mark_stream_end(batch);
+        if self.running.is_none() {
+            self.conversation.expect_answer_behind(self.log.position().seq.saturating_sub(1));
+        }
         let tells = self.tells_lifecycle;
         let running = self.running.as_ref().filter(|running| running.written && (running.begun || !tells));
         let prompt_id = running.map(|running| running.prompt.id.clone());
@@ -266,7 +280,7 @@ impl State {
         if let Some(total) = outcome.total_cost_usd {
             self.cost_usd = self.cost_before + total;
         }
-        self.conversation.has_turns = true;
+        self.conversation.has_begun();
         self.conversation.tried_other = false;
         self.turns += 1;
         (self.crashes, self.failure) = (0, None);
@@ -356,7 +370,10 @@ impl State {
             if missed && self.turn.is_some() {
                 self.interrupt_again();
             }
-            self.advance(batch, session);
+            return self.advance(batch, session);
+        }
+        if let Err(error) = answer {
+            log::warn!("session {}: Claude refuses the request {request_id}: {error}", self.id);
         }
     }
 }
@@ -370,11 +387,6 @@ fn still_queued(answer: &Result<Option<&RawValue>, std::borrow::Cow<'_, str>>, u
     let answer = answer.as_ref().ok().copied().flatten();
     let answer = answer.and_then(|raw| serde_json::from_str::<Answer>(raw.get()).ok());
     answer.is_some_and(|answer| answer.still_queued.iter().any(|queued| queued == uuid))
-}
-
-/// Claude's own form of a conversation's name; it becomes an argument at the next start.
-fn is_uuid(text: &str) -> bool {
-    text.len() == 36 && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
 }
 
 /// How many bytes a text takes inside a JSON string.
@@ -404,19 +416,6 @@ mod tests {
     fn the_length_in_json_is_known_beforehand() {
         for text in ["", "abc", "a\"b\\c\n\r\t\u{8}\u{c}\u{1}\u{7f}", "äöü€"] {
             assert_eq!(json_bytes(text), json(&text).len() - 2, "{text:?}");
-        }
-    }
-
-    #[test]
-    fn only_a_uuid_becomes_an_argument() {
-        let cases = [
-            ("01234567-89ab-4def-8123-456789abcdef", true),
-            ("", false),
-            ("--help", false),
-            ("01234567-89ab-4def-8123-456789abcde\0", false),
-        ];
-        for (text, expected) in cases {
-            assert_eq!(is_uuid(text), expected, "{text:?}");
         }
     }
 

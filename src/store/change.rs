@@ -3,10 +3,15 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 
-use rusqlite::{Row, Transaction, params};
+use rusqlite::{OptionalExtension, Row, Transaction, params};
+
+use crate::claude::command::ForkPoint;
+
+/// A stretch of what was said is indexed anew with each text until it has this size.
+const STRETCH_BYTES_MAX: usize = 16 << 10;
 
 /// A session's number in the database. Its events and prompts are found by it.
 pub type Key = i64;
@@ -22,9 +27,13 @@ pub struct SessionRow {
     /// Claude's own name of the conversation.
     pub uuid: String,
     pub has_turns: bool,
-    /// The conversation that this one is to be forked from at its first start.
-    pub forked_from: Option<String>,
+    /// Claude's own name of the last message that a fork goes on from.
+    pub last_message: Option<String>,
+    /// Where this conversation is to leave another at its first start.
+    pub forked_from: Option<ForkPoint>,
     pub title: Option<String>,
+    /// The user has given it.
+    pub title_given: bool,
     pub cwd: PathBuf,
     pub model: Option<String>,
     pub permission_mode: Option<String>,
@@ -48,9 +57,24 @@ pub struct SessionRow {
 }
 
 /// The columns of [`SessionRow`], in its order.
-pub(super) const SESSION_COLUMNS: &str = "key, id, source, uuid, has_turns, forked_from, title, cwd, model, permission_mode, \
-    effort, model_in_use, permission_mode_in_use, agent_version, created_at, last_activity, ended, turns, cost_usd, \
-    last_words, failure, prompts, imported_bytes";
+pub(super) const SESSION_COLUMNS: &str = "key, id, source, uuid, has_turns, last_message, forked_from, forked_at, title, \
+    title_given, cwd, model, permission_mode, effort, model_in_use, permission_mode_in_use, agent_version, created_at, last_activity, \
+    ended, turns, cost_usd, last_words, failure, prompts, imported_bytes";
+
+/// Those that never change.
+const FIXED_COLUMNS: [&str; 4] = ["key", "id", "source", "created_at"];
+
+static SAVE_SESSION: LazyLock<String> = LazyLock::new(|| {
+    let columns: Vec<&str> = SESSION_COLUMNS.split(", ").collect();
+    let values: Vec<String> = (1..=columns.len()).map(|number| format!("?{number}")).collect();
+    let changing = columns.iter().filter(|column| !FIXED_COLUMNS.contains(column));
+    let changes: Vec<String> = changing.map(|column| format!("{column} = excluded.{column}")).collect();
+    format!(
+        "INSERT INTO sessions ({SESSION_COLUMNS}) VALUES ({}) ON CONFLICT (key) DO UPDATE SET {}",
+        values.join(", "),
+        changes.join(", ")
+    )
+});
 
 impl SessionRow {
     pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
@@ -58,35 +82,43 @@ impl SessionRow {
         let bytes = |column| row.get_ref(column)?.as_bytes_or_null().map_err(rusqlite::Error::from);
         let text = |column| bytes(column).map(|bytes| bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned()));
         let number = |column| row.get::<_, u64>(column).unwrap_or_default();
+        // In the order of the columns: a look-up by name would cost more than all the rest.
+        let mut columns = 0..;
+        let mut next = || columns.next().unwrap_or_default();
         Ok(SessionRow {
-            key: row.get(0)?,
-            id: row.get(1)?,
-            source: text(2)?.unwrap_or_default(),
-            uuid: row.get(3)?,
-            has_turns: row.get(4)?,
-            forked_from: text(5)?,
-            title: text(6)?,
-            cwd: PathBuf::from(OsStr::from_bytes(bytes(7)?.unwrap_or_default())),
-            model: text(8)?,
-            permission_mode: text(9)?,
-            effort: text(10)?,
-            model_in_use: text(11)?,
-            permission_mode_in_use: text(12)?,
-            agent_version: text(13)?,
-            created_at: number(14),
-            last_activity: number(15),
-            ended: row.get(16)?,
-            turns: number(17),
-            cost_usd: row.get(18)?,
-            last_words: text(19)?,
-            failure: text(20)?,
-            prompts: number(21),
-            imported_bytes: number(22),
+            key: row.get(next())?,
+            id: row.get(next())?,
+            source: text(next())?.unwrap_or_default(),
+            uuid: row.get(next())?,
+            has_turns: row.get(next())?,
+            last_message: text(next())?,
+            forked_from: {
+                let (conversation, at) = (text(next())?, text(next())?);
+                conversation.map(|conversation| ForkPoint { conversation, at })
+            },
+            title: text(next())?,
+            title_given: row.get(next())?,
+            cwd: PathBuf::from(OsStr::from_bytes(bytes(next())?.unwrap_or_default())),
+            model: text(next())?,
+            permission_mode: text(next())?,
+            effort: text(next())?,
+            model_in_use: text(next())?,
+            permission_mode_in_use: text(next())?,
+            agent_version: text(next())?,
+            created_at: number(next()),
+            last_activity: number(next()),
+            ended: row.get(next())?,
+            turns: number(next()),
+            cost_usd: row.get(next())?,
+            last_words: text(next())?,
+            failure: text(next())?,
+            prompts: number(next()),
+            imported_bytes: number(next()),
         })
     }
 
     fn bytes(&self) -> usize {
-        let texts = [&self.forked_from, &self.title, &self.model, &self.last_words, &self.failure];
+        let texts = [&self.last_message, &self.title, &self.model, &self.last_words, &self.failure];
         size_of::<SessionRow>() + texts.into_iter().flatten().map(String::len).sum::<usize>()
     }
 }
@@ -178,6 +210,8 @@ pub enum Accepted {
 pub enum Change {
     /// The session as it is now; new, or in place of its row.
     Session(Box<SessionRow>),
+    /// The session's last message has another name.
+    LastMessage(Key, String),
     /// An event.
     Event(EventRow),
     /// A prompt. Where it turns out not to be new, nothing is written.
@@ -207,8 +241,10 @@ pub enum Change {
     Question(Key, String),
     /// A question was answered: how, and by whom.
     Resolved(Key, String, &'static str, String),
-    /// A text to be found by: whose, and its number there. Takes the place of an older one of that number.
-    Text(Key, u64, String),
+    /// What the session is called, to be found by. Takes the place of an older title.
+    Title(Key, String),
+    /// What was said in the session, to be found by.
+    Said(Key, String),
     /// The session's events and texts are to go.
     Clear(Key),
     /// The session and all that belongs to it is to go.
@@ -233,8 +269,9 @@ impl Change {
             Change::Accept(prompt) => prompt.session,
             Change::Ended { session, .. } | Change::Fork { to: session, .. } => *session,
             Change::Written(session, _) | Change::NotWritten(session, _) | Change::Asked(session, ..) => *session,
-            Change::Question(session, _) | Change::Resolved(session, ..) => *session,
-            Change::Text(session, ..) | Change::Clear(session) | Change::Delete(session) => *session,
+            Change::Question(session, _) | Change::Resolved(session, ..) | Change::LastMessage(session, _) => *session,
+            Change::Title(session, _) | Change::Said(session, _) => *session,
+            Change::Clear(session) | Change::Delete(session) => *session,
         }
     }
 
@@ -245,7 +282,7 @@ impl Change {
             Change::Event(event) => event.data.len(),
             Change::Accept(prompt) => prompt.text.len() + prompt.content.as_ref().map_or(0, String::len),
             Change::Ended { response, .. } => response.len(),
-            Change::Text(_, _, text) => text.len(),
+            Change::Title(_, text) | Change::Said(_, text) => text.len(),
             _ => 0,
         }
     }
@@ -261,6 +298,10 @@ impl Change {
     ) -> rusqlite::Result<()> {
         match self {
             Change::Session(row) => save_session(to, row)?,
+            Change::LastMessage(session, uuid) => {
+                let sql = "UPDATE sessions SET last_message = ?2 WHERE key = ?1";
+                to.prepare_cached(sql)?.execute(params![session, uuid])?;
+            }
             Change::Event(event) => save_event(to, event, log)?,
             Change::Accept(prompt) => *accepted = accept(to, prompt)?,
             Change::Written(session, id) => {
@@ -288,11 +329,9 @@ impl Change {
                 let sql = "INSERT OR REPLACE INTO questions VALUES (?1, ?2, ?3, ?4)";
                 to.prepare_cached(sql)?.execute(params![session, request, behavior, by])?;
             }
-            Change::Text(..) if !indexed => {}
-            Change::Text(session, number, text) => {
-                let sql = "INSERT OR REPLACE INTO search (rowid, text) VALUES (?1, ?2)";
-                to.prepare_cached(sql)?.execute(params![text_key(*session, *number), text])?;
-            }
+            Change::Title(..) | Change::Said(..) if !indexed => {}
+            Change::Title(session, title) => index(to, *session, 0, title)?,
+            Change::Said(session, text) => add_to_stretch(to, *session, text)?,
             Change::Clear(session) => clear(to, *session, indexed)?,
             Change::Delete(session) => delete(to, *session, indexed)?,
             Change::Fork { to: new, from, seq } => {
@@ -327,21 +366,17 @@ pub(super) fn text_key(session: Key, number: u64) -> i64 {
 }
 
 fn save_session(to: &Transaction<'_>, row: &SessionRow) -> rusqlite::Result<()> {
-    let sql = format!(
-        "INSERT INTO sessions ({SESSION_COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, \
-         ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23) ON CONFLICT (key) DO UPDATE SET uuid = ?4, has_turns = ?5, \
-         forked_from = ?6, title = ?7, cwd = ?8, model = ?9, permission_mode = ?10, effort = ?11, model_in_use = ?12, \
-         permission_mode_in_use = ?13, agent_version = ?14, last_activity = ?16, ended = ?17, turns = ?18, \
-         cost_usd = ?19, last_words = ?20, failure = ?21, prompts = ?22, imported_bytes = ?23"
-    );
-    to.prepare_cached(&sql)?.execute(params![
+    to.prepare_cached(&SAVE_SESSION)?.execute(params![
         row.key,
         row.id,
         row.source,
         row.uuid,
         row.has_turns,
-        row.forked_from,
+        row.last_message,
+        row.forked_from.as_ref().map(|point| &point.conversation),
+        row.forked_from.as_ref().and_then(|point| point.at.as_ref()),
         row.title,
+        row.title_given,
         path_bytes(&row.cwd),
         row.model,
         row.permission_mode,
@@ -412,6 +447,7 @@ fn clear(to: &Transaction<'_>, session: Key, indexed: bool) -> rusqlite::Result<
     if indexed {
         let texts = [text_key(session, 0), text_key(session + 1, 0)];
         to.execute("DELETE FROM search WHERE rowid >= ?1 AND rowid < ?2", texts)?;
+        to.execute("DELETE FROM stretches WHERE session = ?1", [session])?;
     }
     Ok(())
 }
@@ -427,14 +463,41 @@ fn copy_conversation(to: &Transaction<'_>, new: Key, old: Key, seq: u64, log: i6
     Ok(())
 }
 
-/// Puts the prompts and replies of a session into the index.
+/// What was said in those prompts, and in answer to them.
 fn index_conversation(to: &Transaction<'_>, session: Key) -> rusqlite::Result<()> {
-    let sql = "INSERT INTO search (rowid, text) SELECT ?1 + 2 * (key & 0x7fffff), text FROM prompts WHERE session = ?2";
-    to.execute(sql, [text_key(session, 0), session])?;
-    // A response begins behind its `{`, see the schema.
-    let sql = "INSERT INTO search (rowid, text) SELECT ?1 + 2 * (key & 0x7fffff) + 1, \
-               json_extract('{' || substr(response, 2), '$.fullResponse') FROM prompts \
-               WHERE session = ?2 AND json_valid('{' || substr(response, 2))";
-    to.execute(sql, [text_key(session, 0), session])?;
+    // A response begins behind its `{`, see the schema. A damaged one is not for the index.
+    let sql = "SELECT text, CASE WHEN json_valid('{' || substr(response, 2)) \
+               THEN json_extract('{' || substr(response, 2), '$.fullResponse') END \
+               FROM prompts WHERE key > ?1 AND key < ?2 ORDER BY key";
+    let mut prompts = to.prepare_cached(sql)?;
+    let mut rows = prompts.query([first_key(session), first_key(session + 1)])?;
+    while let Some(row) = rows.next()? {
+        for said in [row.get::<_, Option<String>>(0)?, row.get(1)?].into_iter().flatten() {
+            add_to_stretch(to, session, &said)?;
+        }
+    }
+    Ok(())
+}
+
+/// Adds a text to the session's open stretch, or opens the next one with it.
+fn add_to_stretch(to: &Transaction<'_>, session: Key, text: &str) -> rusqlite::Result<()> {
+    let sql = "SELECT number, body FROM stretches WHERE session = ?1";
+    let open = to.prepare_cached(sql)?.query_row([session], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    let (number, body) = match open {
+        None => (1, text.to_owned()),
+        Some((number, body)) => match String::len(&body) + text.len() {
+            0..=STRETCH_BYTES_MAX => (number, body + "\n" + text),
+            _ => (number + 1, text.to_owned()),
+        },
+    };
+    index(to, session, number, &body)?;
+    let sql = "INSERT OR REPLACE INTO stretches VALUES (?1, ?2, ?3)";
+    to.prepare_cached(sql)?.execute(params![session, number, body])?;
+    Ok(())
+}
+
+fn index(to: &Transaction<'_>, session: Key, number: u64, text: &str) -> rusqlite::Result<()> {
+    let sql = "INSERT OR REPLACE INTO search (rowid, text) VALUES (?1, ?2)";
+    to.prepare_cached(sql)?.execute(params![text_key(session, number), text])?;
     Ok(())
 }

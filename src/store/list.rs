@@ -1,16 +1,11 @@
 //! The list of sessions, and the search in it.
 
 use std::collections::HashSet;
-use std::path::Path;
 
-use rusqlite::{Connection, params};
+use rusqlite::Connection;
 
-use super::change::{SESSION_COLUMNS, text_key};
+use super::change::SESSION_COLUMNS;
 use super::{Key, SessionRow, Store, Trouble, schema};
-
-/// Words that fewer texts have than this are looked up once; more common ones are looked for session by session, newest
-/// first, until the page is full.
-const RARE_TEXTS_MAX: usize = 2000;
 
 /// Where a page of the list ended: the last session's activity and name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,19 +16,19 @@ pub struct Cursor {
     pub id: String,
 }
 
-/// What is searched for.
+/// What is searched for, and where its words were found.
 pub struct Query {
     /// As it was typed, in lower case.
     typed: String,
-    /// Each of its words, or its beginning, must be there, in FTS5's own language. None: it has no word.
-    words: Option<String>,
+    /// The sessions in which each of its words, or its beginning, was said or is in the title.
+    found: HashSet<Key>,
 }
 
 impl Query {
     /// Whether it is a part of that text, as it was typed.
     #[must_use]
     pub fn is_part_of(&self, text: &str) -> bool {
-        text.to_lowercase().contains(&self.typed)
+        self.is_within(text.as_bytes())
     }
 
     /// Whether it is a part of what lists show.
@@ -42,13 +37,23 @@ impl Query {
         title.is_some_and(|title| self.is_part_of(title)) || self.is_part_of(cwd)
     }
 
-    fn is_in_row(&self, row: &SessionRow) -> bool {
-        self.is_in(row.title.as_deref(), &path_text(&row.cwd))
+    fn is_within(&self, text: &[u8]) -> bool {
+        let typed = self.typed.as_bytes();
+        let Some(first) = typed.first() else { return true };
+        if !typed.is_ascii() {
+            return String::from_utf8_lossy(text).to_lowercase().contains(&self.typed);
+        }
+        // Most are, and need no copy of each text. A byte of a longer character is never an ASCII one.
+        let starts = text.len().checked_sub(typed.len()).map_or(&[][..], |last| &text[..=last]);
+        memchr::memchr2_iter(*first, first.to_ascii_uppercase(), starts)
+            .any(|at| text[at..at + typed.len()].eq_ignore_ascii_case(typed))
     }
-}
 
-fn path_text(path: &Path) -> std::borrow::Cow<'_, str> {
-    path.to_string_lossy()
+    /// Whether its words were found in that session.
+    #[must_use]
+    pub fn was_found_in(&self, session: Key) -> bool {
+        self.found.contains(&session)
+    }
 }
 
 /// What a word is, only the index's own tokenizer knows: this asks it, with a database in memory that holds nothing else.
@@ -61,19 +66,18 @@ impl Tokenizer {
         Ok(Tokenizer(connection))
     }
 
-    fn query(&self, text: &str) -> rusqlite::Result<Query> {
+    /// The words of a text, each in FTS5's own language: it, or what begins with it.
+    fn words(&self, text: &str) -> rusqlite::Result<Vec<String>> {
         self.0.prepare_cached("INSERT INTO search (rowid, text) VALUES (1, ?1)")?.execute([text])?;
         let mut words = self.0.prepare_cached("SELECT term FROM words")?;
         let words: Vec<String> = words.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
         self.0.prepare_cached("DELETE FROM search")?.execute([])?;
-        let words: Vec<String> = words.iter().map(|word| format!("\"{word}\"*")).collect();
-        let words = (!words.is_empty()).then(|| words.join(" AND "));
-        Ok(Query { typed: text.to_lowercase(), words })
+        Ok(words.iter().map(|word| format!("\"{word}\"*")).collect())
     }
 }
 
 impl Store {
-    /// Makes a query of what somebody typed. Nothing in it means anything but itself.
+    /// Looks for what somebody typed. Nothing in it means anything but itself.
     ///
     /// # Errors
     /// [`Trouble`].
@@ -83,19 +87,22 @@ impl Store {
             Some(tokenizer) => Ok(tokenizer),
             None => Tokenizer::new(),
         };
-        let query = tokenizer.and_then(|tokenizer| {
-            let query = tokenizer.query(text)?;
+        let words = tokenizer.and_then(|tokenizer| {
+            let words = tokenizer.words(text)?;
             *kept = Some(tokenizer);
-            Ok(query)
+            Ok(words)
         });
-        query.map_err(|error| {
+        drop(kept);
+        let words = words.map_err(|error| {
             log::error!("cannot make a query: {error}");
             Trouble::of(&error)
-        })
+        })?;
+        let found = self.read(|db| find(db, &words))?;
+        Ok(Query { typed: text.to_lowercase(), found })
     }
 
     /// Sessions, the most recently active first, from below the cursor; with a query, those that have it in their title or
-    /// directory, or all its words in one thing that was said.
+    /// directory, or in which all its words were said.
     ///
     /// # Errors
     /// [`Trouble`].
@@ -106,20 +113,9 @@ impl Store {
         count: usize,
     ) -> Result<Vec<SessionRow>, Trouble> {
         self.read(|db| match query {
-            None => walk(db, below, count, |_| Ok(true)),
+            None => page(db, below, count),
             Some(query) => search(db, query, below, count),
         })
-    }
-
-    /// Whether all the query's words are in one thing that was said in a session.
-    ///
-    /// # Errors
-    /// [`Trouble`].
-    pub fn has_words(&self, session: Key, query: &Query) -> Result<bool, Trouble> {
-        match &query.words {
-            None => Ok(false),
-            Some(words) => self.read(|db| has_words(db, session, words)),
-        }
     }
 }
 
@@ -131,45 +127,59 @@ pub(super) fn list_sql() -> String {
     )
 }
 
-fn walk(
-    db: &Connection,
-    below: Option<&Cursor>,
-    count: usize,
-    mut wanted: impl FnMut(&SessionRow) -> rusqlite::Result<bool>,
-) -> rusqlite::Result<Vec<SessionRow>> {
+/// What a search looks at, in the same order: all of it is in the index.
+pub(super) const SEARCH_SQL: &str = "SELECT key, title, cwd FROM sessions WHERE (last_activity, id) < (?1, ?2) \
+    ORDER BY last_activity DESC, id DESC";
+
+fn bounds(below: Option<&Cursor>) -> (i64, &str) {
+    below.map_or((i64::MAX, ""), |cursor| (i64::try_from(cursor.last_activity).unwrap_or(i64::MAX), cursor.id.as_str()))
+}
+
+fn page(db: &Connection, below: Option<&Cursor>, count: usize) -> rusqlite::Result<Vec<SessionRow>> {
     let mut statement = db.prepare_cached(&list_sql())?;
-    let mut rows = match below {
-        Some(cursor) => statement.query(params![cursor.last_activity, cursor.id])?,
-        None => statement.query(params![i64::MAX, ""])?,
-    };
+    let rows = statement.query_map(bounds(below), SessionRow::read)?;
+    rows.take(count).collect()
+}
+
+fn search(db: &Connection, query: &Query, below: Option<&Cursor>, count: usize) -> rusqlite::Result<Vec<SessionRow>> {
+    let mut statement = db.prepare_cached(SEARCH_SQL)?;
+    let mut rows = statement.query(bounds(below))?;
+    let one = format!("SELECT {SESSION_COLUMNS} FROM sessions WHERE key = ?1");
+    let mut one = db.prepare_cached(&one)?;
     let mut found = Vec::new();
     while found.len() < count
         && let Some(row) = rows.next()?
     {
-        let row = SessionRow::read(row)?;
-        if wanted(&row)? {
-            found.push(row);
+        let has = |column| -> rusqlite::Result<bool> {
+            Ok(row.get_ref(column)?.as_bytes_or_null()?.is_some_and(|text| query.is_within(text)))
+        };
+        let key = row.get(0)?;
+        if query.was_found_in(key) || has(1)? || has(2)? {
+            found.push(one.query_row([key], SessionRow::read)?);
         }
     }
     Ok(found)
 }
 
-fn search(db: &Connection, query: &Query, below: Option<&Cursor>, count: usize) -> rusqlite::Result<Vec<SessionRow>> {
-    let Some(words) = query.words.as_deref() else { return walk(db, below, count, |row| Ok(query.is_in_row(row))) };
-    let sql = "SELECT rowid FROM search WHERE search MATCH ?1 LIMIT ?2";
-    let texts: Vec<i64> = db
-        .prepare_cached(sql)?
-        .query_map(params![words, RARE_TEXTS_MAX], |row| row.get(0))?
-        .collect::<rusqlite::Result<_>>()?;
-    if texts.len() < RARE_TEXTS_MAX {
-        let sessions: HashSet<Key> = texts.into_iter().map(|text| text >> 24).collect();
-        walk(db, below, count, |row| Ok(sessions.contains(&row.key) || query.is_in_row(row)))
-    } else {
-        walk(db, below, count, |row| Ok(query.is_in_row(row) || has_words(db, row.key, words)?))
+/// The sessions that have all of these words, somewhere.
+fn find(db: &Connection, words: &[String]) -> rusqlite::Result<HashSet<Key>> {
+    let mut found: Option<HashSet<Key>> = None;
+    for word in words {
+        let sql = "SELECT rowid FROM search WHERE search MATCH ?1";
+        let mut statement = db.prepare_cached(sql)?;
+        let mut rows = statement.query([word])?;
+        let mut with_word = HashSet::new();
+        while let Some(row) = rows.next()? {
+            let session = row.get::<_, i64>(0)? >> 24;
+            if found.as_ref().is_none_or(|found| found.contains(&session)) {
+                with_word.insert(session);
+            }
+        }
+        let nowhere = with_word.is_empty();
+        found = Some(with_word);
+        if nowhere {
+            break;
+        }
     }
-}
-
-fn has_words(db: &Connection, session: Key, words: &str) -> rusqlite::Result<bool> {
-    let sql = "SELECT 1 FROM search WHERE search MATCH ?1 AND rowid >= ?2 AND rowid < ?3 LIMIT 1";
-    db.prepare_cached(sql)?.exists(params![words, text_key(session, 0), text_key(session + 1, 0)])
+    Ok(found.unwrap_or_default())
 }

@@ -13,9 +13,11 @@ const MIGRATIONS: [&str; 1] = [FIRST];
 
 /// An event's or a prompt's `key` is its session's, times 2^32, plus its number: so all of one session lie together, in
 /// order, without another index. An event's `data` is what went over the wire without its beginning, `{"sessionId":…,
-/// "seq":…`, which the key tells: so a fork has the same events under another name. So does a prompt's `response`. A text's
-/// `rowid` in `search` is its session's key, times 2^24, plus 0 for the title, 2n for the prompt of number n, 2n + 1 for
-/// its reply.
+/// "seq":…`, which the key tells: so a fork has the same events under another name. So does a prompt's `response`.
+///
+/// What is said in a session is indexed in stretches of some size, each a row of `search`, so that a word that is
+/// everywhere is found in few of them. The last stretch of each session is open, and indexed again with whatever is added.
+/// The `rowid` is the session's key, times 2^24, plus 0 for the title, or the number of the stretch.
 const FIRST: &str = r"
 CREATE TABLE meta (name TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID;
 
@@ -28,8 +30,11 @@ CREATE TABLE sessions (
     source TEXT NOT NULL,
     uuid TEXT NOT NULL,
     has_turns INTEGER NOT NULL,
+    last_message TEXT,
     forked_from TEXT,
+    forked_at TEXT,
     title TEXT,
+    title_given INTEGER NOT NULL,
     cwd BLOB NOT NULL,
     model TEXT,
     permission_mode TEXT,
@@ -47,7 +52,8 @@ CREATE TABLE sessions (
     prompts INTEGER NOT NULL,
     imported_bytes INTEGER NOT NULL
 ) STRICT;
-CREATE INDEX sessions_by_activity ON sessions (last_activity DESC, id DESC);
+-- With all that a search looks at, so that it needs not look at the rows.
+CREATE INDEX sessions_by_activity ON sessions (last_activity DESC, id DESC, title, cwd);
 
 -- Every name that Claude ever had for a conversation of ours.
 CREATE TABLE conversations (uuid TEXT PRIMARY KEY, session INTEGER NOT NULL) STRICT, WITHOUT ROWID;
@@ -88,8 +94,10 @@ CREATE TABLE questions (
 CREATE INDEX questions_open ON questions (session) WHERE behavior IS NULL;
 
 CREATE VIRTUAL TABLE search USING fts5 (
-    text, content = '', contentless_delete = 1, detail = none, tokenize = 'unicode61 remove_diacritics 2'
+    text, content = '', contentless_delete = 1, detail = none, prefix = '2 3 4',
+    tokenize = 'unicode61 remove_diacritics 2'
 );
+CREATE TABLE stretches (session INTEGER PRIMARY KEY, number INTEGER NOT NULL, body TEXT NOT NULL) STRICT;
 
 -- How many there must be: a damaged table is not taken for a short list.
 INSERT INTO meta VALUES ('sessions', 0);

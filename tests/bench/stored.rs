@@ -40,19 +40,29 @@ fn main() {
     let size = fs::metadata(place.data().join("sessions.db")).expect("the database").len();
     println!("stored: {sessions} sessions of {events} events, {} MB, made in {:?}", size >> 20, began.elapsed());
     start_up(&exe, &place);
-    let server = Server::builder(&exe).demo().workspace(&place).start();
+    let server = Server::builder(&exe).demo().arg("--max-sessions=100000").workspace(&place).start();
     let client = server.connect(Value::Null);
     println!("resident, one client: {} kB", resident_kb(server.pid()));
     requests(&client);
     println!("resident, after all requests: {} kB", resident_kb(server.pid()));
 }
 
+/// A word as common as its number is small.
 fn word(random: &mut fastrand::Rng) -> String {
-    // Squared, small numbers are much more common.
     let place = random.f64();
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small positive number")]
     let number = (place * place * place * WORDS as f64) as usize;
-    format!("word{number}")
+    spelt(number)
+}
+
+/// The word of that number: of a few syllables, so that words begin alike as often as words do.
+fn spelt(number: usize) -> String {
+    const SYLLABLES: [&str; 32] = [
+        "ba", "con", "di", "er", "fo", "gra", "hi", "in", "jo", "ka", "lo", "men", "ni", "or", "pa", "qui", "re",
+        "sta", "ti", "un", "ver", "wa", "xe", "yo", "za", "pre", "tion", "al", "ing", "ous", "est", "ed",
+    ];
+    let mut random = fastrand::Rng::with_seed(number as u64);
+    (0..random.usize(2..5)).map(|_| SYLLABLES[random.usize(..SYLLABLES.len())]).collect()
 }
 
 fn text(random: &mut fastrand::Rng, words: usize) -> String {
@@ -80,7 +90,7 @@ fn fill(dir: &std::path::Path, sessions: u64, events: u64) {
 fn session(store: &Store, id: &str, number: u64, events: u64, random: &mut fastrand::Rng) -> Vec<Change> {
     let key = store.new_key();
     let title = text(random, 6);
-    let mut changes = vec![Change::Text(key, 0, title.clone())];
+    let mut changes = vec![Change::Title(key, title.clone())];
     let turns = events.div_ceil(10);
     for turn in 1..=turns {
         let (prompt, reply) = (text(random, 12), text(random, 60));
@@ -117,8 +127,8 @@ fn session(store: &Store, id: &str, number: u64, events: u64, random: &mut fastr
             response: response.into(),
             rest_at: response_head(id).len(),
         });
-        changes.push(Change::Text(key, 2 * turn, prompt));
-        changes.push(Change::Text(key, 2 * turn + 1, reply));
+        changes.push(Change::Said(key, prompt));
+        changes.push(Change::Said(key, reply));
     }
     changes.push(Change::Session(Box::new(SessionRow {
         key,
@@ -126,8 +136,10 @@ fn session(store: &Store, id: &str, number: u64, events: u64, random: &mut fastr
         source: "here".into(),
         uuid: format!("00000000-0000-4000-8000-{number:012}"),
         has_turns: true,
+        last_message: None,
         forked_from: None,
         title: Some(title),
+        title_given: false,
         cwd: "/home/somebody/projects/something".into(),
         model: None,
         permission_mode: None,
@@ -152,7 +164,7 @@ fn start_up(exe: &str, place: &Arc<support::workspace::Workspace>) {
     let mut times: Vec<Duration> = (0..11)
         .map(|_| {
             let began = Instant::now();
-            let server = Server::builder(exe).demo().workspace(place).start();
+            let server = Server::builder(exe).demo().arg("--max-sessions=100000").workspace(place).start();
             let client = server.connect(Value::Null);
             client.registered();
             let took = began.elapsed();
@@ -176,11 +188,11 @@ fn requests(client: &Client) {
     };
     search("search, a word as it comes", &mut |random| word(random));
     search("search, two words as they come", &mut |random| format!("{} {}", word(random), word(random)));
-    search("search, a rare word", &mut |random| format!("word{}", random.usize(WORDS - 100..WORDS)));
-    search("search, the most common word", &mut |_| "word0".into());
-    search("search, the beginning of all words", &mut |_| "wor".into());
+    search("search, a rare word", &mut |random| spelt(random.usize(WORDS - 100..WORDS)));
+    search("search, the most common word", &mut |_| spelt(0));
+    search("search, the beginning of many words", &mut |_| "con".into());
     search("search, a word that is nowhere", &mut |_| "nowhere".into());
-    search("search, two words of which one is nowhere", &mut |_| "word0 nowhere".into());
+    search("search, two words of which one is nowhere", &mut |_| format!("{} nowhere", spelt(0)));
 }
 
 fn measure(what: &str, mut work: impl FnMut()) {

@@ -142,3 +142,20 @@ fn an_idle_process_is_stopped_and_started_again() {
     let on = Setup { client, session, server, api };
     assert!(holds(&on.told("say:back"), "assistant", "remember me"));
 }
+
+/// A name that the user gives stands in the CLI's own list as well.
+#[test]
+fn claude_is_told_the_sessions_title() {
+    let on = start();
+    on.answer("say:hello");
+    let watching = on.server.connect(json!({"sessionId": on.session, "stream": "events"}));
+    on.client.must("renameSession", json!({"sessionId": on.session, "title": "A fine name"}));
+    on.wait_transcript("\"customTitle\":\"A fine name\"");
+    if on.summary()["agentVersion"] != "2.1.197" {
+        let event = watching.wait_event("claudeEvent", |data| data["event"]["subtype"] == "session_title_changed");
+        assert_eq!(event["event"]["title"], "A fine name");
+    }
+    on.reopen();
+    assert_eq!(on.answer("say:back"), "back");
+    assert_eq!(on.summary()["title"], "A fine name");
+}

@@ -122,12 +122,12 @@ pub fn tails(workspace: &Arc<Workspace>) -> Vec<Process> {
     found
 }
 
-/// Which conversation a Claude process was started for, and whether it resumes it.
+/// Which conversation a Claude process was started for, and whether it resumes it; of a fork, the new one.
 pub fn conversation_of(process: &Process) -> (String, bool) {
     let value = |flag: &str| process.cmdline.iter().find_map(|arg| arg.strip_prefix(flag)).map(str::to_owned);
     match (value("--resume="), value("--session-id=")) {
         (Some(uuid), None) => (uuid, true),
-        (None, Some(uuid)) => (uuid, false),
+        (_, Some(uuid)) => (uuid, false),
         _ => panic!("neither resumed nor begun: {:?}", process.cmdline),
     }
 }

@@ -5,6 +5,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use claude_session_manager::net::{
@@ -13,6 +14,10 @@ use claude_session_manager::net::{
 use claude_session_manager::proto::http::{HostPolicy, Response};
 use claude_session_manager::timer::Timer;
 use serde_json::{Map, Value};
+
+/// Between the acceptance and `auth`. Node's `ws` hands out at once what comes at once, and a test that awaits one message
+/// after the other would miss the second; the reference server's come apart, too.
+const APART: Duration = Duration::from_millis(20);
 
 struct Echo;
 
@@ -33,12 +38,15 @@ impl App for Echo {
 
     fn connected(&self, client: Client, auth: &Map<String, Value>, accept: &dyn Fn()) -> Result<Client, ConnectError> {
         accept();
+        thread::sleep(APART);
         client.emit("auth", &Arguments { values: vec![Value::Object(auth.clone())], attachments: vec![] });
         Ok(client)
     }
 
     fn event(&self, client: &mut Client, event: Event) {
-        let arguments = Arguments { values: event.args, attachments: event.attachments };
+        // What has no value cannot be sent back.
+        let Ok(values) = event.args else { return };
+        let arguments = Arguments { values, attachments: event.attachments };
         match (event.name.as_str(), event.ack) {
             ("message", _) => client.emit("message-back", &arguments),
             ("message-with-ack", Some(id)) => client.ack(id, &arguments),
@@ -113,7 +121,7 @@ fn run<P: Protocol>(args: &[String], path: &str, protocol: impl FnOnce(&Timer) -
     };
     let (timer, thread) = Timer::start()?;
     let protocol = protocol(&timer);
-    let server = Server::start(listener, options, timer, protocol, Box::new(|_, _| Response::error(404)))?;
+    let server = Server::start(listener, options, timer, protocol, Box::new(|_, _| Response::error(404).into()))?;
     println!("{}", server.address().port());
     // Runs until it is killed.
     let _ = thread.join();

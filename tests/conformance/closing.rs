@@ -51,6 +51,13 @@ fn a_namespace_is_left() {
             link.expect(&[text("42[\"message-back\",1]")]);
             assert_ne!(link.join("/custom"), first);
         });
+        case("by the client, without the comma", || {
+            let mut link = Link::connect(&echo, transport);
+            let first = link.join("/custom");
+            link.send(&[text("41/custom"), text("42[\"message\",1]")]);
+            link.expect(&[text("42[\"message-back\",1]")]);
+            assert_ne!(link.join("/custom"), first);
+        });
         case("by the client: the only one, and the connection stays", || {
             let mut link = Link::connect(&echo, transport);
             link.send(&[text("41")]);

@@ -1,7 +1,7 @@
 //! Which pages of other origins may read answers.
 
 use crate::support::client::{HttpAnswer, http};
-use crate::wire::{Echo, assert_json, case};
+use crate::wire::{Echo, Frame, UPGRADE, Ws, assert_json, case};
 
 const PAGE: &str = "http://page.example";
 const OPEN: &str = "EIO=4&transport=polling";
@@ -30,6 +30,9 @@ fn check(
     case(name, || {
         let answer = http(echo.port, method, &echo.target(query), asked, b"");
         assert_eq!((answer.status, headers(&answer)), (status, want));
+        if status == 403 {
+            assert_json(&answer, 403, 4, "Forbidden");
+        }
     });
 }
 
@@ -71,6 +74,16 @@ fn no_origin() {
     let echo = Echo::start(&["--origin", "none"]);
     check("no page", &echo, "GET", OPEN, &[], 200, [None; 5]);
     check("a page", &echo, "GET", OPEN, &[("Origin", PAGE)], 403, [None; 5]);
+    case("a page's WebSocket", || {
+        let asked = format!("Origin: {PAGE}\r\n{UPGRADE}");
+        let (answer, mut ws) = Ws::ask(echo.port, &echo.target("EIO=4&transport=websocket"), &asked, b"");
+        assert_eq!((answer.status, answer.text().as_str()), (403, "Forbidden"));
+        assert_eq!((answer.header("content-type"), ws.next()), (Some("text/html"), Frame::End));
+    });
+    case("an Origin that is none", || {
+        let answer = http(echo.port, "GET", &echo.target(OPEN), &[("Origin", "http://a b")], b"");
+        assert_json(&answer, 400, 3, "Bad request");
+    });
     case("OPTIONS is no handshake", || {
         assert_json(&http(echo.port, "OPTIONS", &echo.target(OPEN), &[], b""), 400, 2, "Bad handshake method");
     });

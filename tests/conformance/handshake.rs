@@ -109,6 +109,7 @@ fn refusals_of_plain_requests() {
         ("POST on a websocket's sid", "POST", "EIO=4&transport=polling&sid=WS", 3, REQUEST),
         ("PUT with a sid", "PUT", "EIO=4&transport=polling&sid=POLLS", 3, REQUEST),
         ("version 3", "GET", "EIO=3&transport=polling", 5, VERSION),
+        ("a word for a version", "GET", "EIO=abc&transport=polling", 5, VERSION),
         ("version 5", "GET", "EIO=5&transport=polling", 5, VERSION),
         ("no version", "GET", "transport=polling", 5, VERSION),
         ("version 04", "GET", "EIO=04&transport=polling", 5, VERSION),

@@ -1,5 +1,6 @@
 //! Pings, pongs, and what happens without them. Only lower bounds are exact: a busy machine may be late, never early.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::wire::{Echo, Frame, Poller, Ws, case, text};
@@ -77,6 +78,13 @@ fn a_silent_client_is_gone() {
             // The ping that nobody fetched is not served any more.
             poller.gone();
         });
+        for _ in 0..5 {
+            case("polling, asked as soon as it must be gone", || {
+                let poller = Poller::open(&echo);
+                thread::sleep(UNTIL_DEAD);
+                poller.gone();
+            });
+        }
         case("a pong that nobody asked for does not help", || {
             let opened = Instant::now();
             let (mut ws, _) = Ws::open(&echo);

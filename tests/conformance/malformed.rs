@@ -1,6 +1,10 @@
 //! Packets that end the connection: WebSocket with an empty close frame, polling with 400 and an id that is unknown then.
 
-use crate::wire::{Echo, Link, Packet, TRANSPORTS, binary, case, text};
+use claude_session_manager::net;
+
+use crate::wire::{Echo, Frame, Link, Packet, TRANSPORTS, Transport, Ws, binary, case, text};
+
+const CONNECTS_MAX: usize = net::CONNECTS_MAX as usize;
 
 #[derive(Clone, Copy, PartialEq)]
 enum When {
@@ -27,7 +31,7 @@ fn malformed_packets_close() {
     let deep = format!("42[\"message\",{}{}]", "[".repeat(200), "]".repeat(200));
     let long_id = format!("42{digits}[\"message\"]");
     let many = format!("45{digits}-[\"message\"]");
-    let texts: [(&str, When, &str); 66] = [
+    let texts: [(&str, When, &str); 69] = [
         ("an empty packet", Connected, ""),
         ("a ping of the client's", Connected, "2"),
         ("a probe that is none", Connected, "2probe"),
@@ -71,8 +75,11 @@ fn malformed_packets_close() {
         ("JSON and more", Connected, "42[\"message\"]x"),
         ("two arrays", Connected, "42[\"message\"][]"),
         ("no JSON", Connected, "42[message]"),
-        ("a number without a value", Connected, "42[\"message\",1e400]"),
-        ("a lone surrogate", Connected, "42[\"message\",\"\\ud800\"]"),
+        ("a name that is a number without a value", Connected, "42[1e400]"),
+        ("a name that is a lone surrogate", Connected, "42[\"\\ud800\"]"),
+        ("a number without a value, cut off", Connected, "42[\"message\",1e400"),
+        ("an acknowledgement without a value", Connected, "431[1e400]"),
+        ("auth without a value", Fresh, "40{\"a\":\"\\ud800\"}"),
         ("the reserved name connect", Connected, "42[\"connect\"]"),
         ("the reserved name connect_error", Connected, "42[\"connect_error\"]"),
         ("the reserved name disconnect", Connected, "42[\"disconnect\"]"),
@@ -122,6 +129,38 @@ fn a_second_connect_closes_everything() {
             let mut link = Link::connect(&echo, transport);
             link.join("/custom");
             link.refused(&[text("40/custom,")]);
+        });
+    }
+}
+
+#[test]
+fn a_flood_of_connects_closes() {
+    let echo = Echo::socketio();
+    let check = |name: &str, round: [Packet; 2]| {
+        // More than come back with the time that the server takes for them.
+        let flood: Vec<Packet> = round.into_iter().cycle().take(8 * CONNECTS_MAX).collect();
+        case(name, || Link::open(&echo, Transport::Polling).refused(&flood));
+        case(name, || {
+            let (mut ws, _) = Ws::open(&echo);
+            flood.iter().for_each(|packet| ws.send(packet));
+            loop {
+                match ws.next() {
+                    Frame::Packet(_) => {}
+                    other => break assert_eq!(other, Frame::Close(None)),
+                }
+            }
+        });
+    };
+    check("coming and going", [text("40"), text("41")]);
+    check("an unknown namespace", [text("40/nope,"), text("40/nope,")]);
+    for transport in TRANSPORTS {
+        case("as many as may be", || {
+            let mut link = Link::connect(&echo, transport);
+            let rounds = vec![text("40/nope,"); CONNECTS_MAX - 1];
+            link.send(&rounds);
+            link.expect(&vec![text("44/nope,{\"message\":\"Invalid namespace\"}"); rounds.len()]);
+            link.send(&[text("42[\"message\"]")]);
+            link.expect(&[text("42[\"message-back\"]")]);
         });
     }
 }

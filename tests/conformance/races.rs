@@ -3,7 +3,7 @@
 
 use std::io::{BufReader, Write};
 
-use crate::support::client::read_answer;
+use crate::support::{DEADLINE, client::read_answer, processes};
 use crate::wire::{Echo, Poller, assert_json, case};
 
 const ROUNDS: usize = 20;
@@ -34,6 +34,21 @@ fn a_poll_after_one_whose_client_went_away() {
             let answer = poller.get();
             // Where the new one is looked at first, it is the first.
             assert!(answer.status == 400 || answer.text() == "1", "{} {}", answer.status, answer.text());
+            poller.gone();
+        });
+    }
+}
+
+#[test]
+fn a_connection_ends_whose_poll_was_given_up() {
+    let echo = Echo::engineio();
+    for _ in 0..ROUNDS {
+        case("what it would have got is not lost in silence", || {
+            let poller = Poller::open(&echo);
+            drop(poller.request("GET", ""));
+            // It is taken by the poll that is waiting, or by the one that then finds nobody.
+            assert_eq!(poller.post(b"4a").text(), "ok");
+            processes::eventually("the end", DEADLINE, || poller.post(b"6").status == 400);
             poller.gone();
         });
     }

@@ -1,5 +1,8 @@
 //! The WebSocket protocol itself: what breaks it, and with which code the server says so.
 
+use claude_session_manager::net::CONTROL_FRAMES_MAX;
+use claude_session_manager::proto::fragments::FRAGMENTS_MAX;
+
 use crate::wire::{Echo, Frame, Link, Packet, Transport, UPGRADE, Ws, case, frame, text};
 
 fn connected(echo: &Echo) -> Ws {
@@ -124,5 +127,43 @@ fn what_is_allowed() {
         let headers = format!("{UPGRADE}Sec-WebSocket-Extensions: permessage-deflate\r\n");
         let (answer, _ws) = Ws::ask(echo.port, &echo.target("EIO=4&transport=websocket"), &headers, b"");
         assert_eq!((answer.status, answer.header("sec-websocket-extensions")), (101, None));
+    });
+}
+
+#[test]
+fn floods_of_small_frames_are_stopped() {
+    const MILLION: usize = 1_000_000;
+    let echo = Echo::socketio();
+    let control = CONTROL_FRAMES_MAX as usize;
+    let check = |name: &str, first: &[u8], flood: &[u8], count: usize| {
+        case(name, || {
+            let mut ws = connected(&echo);
+            ws.send_bytes(first);
+            // Whoever floods does not see all of it taken.
+            (0..count / 1000).for_each(|_| ws.send_bytes(&flood.repeat(1000)));
+            loop {
+                match ws.next() {
+                    Frame::Pong(_) => {}
+                    other => break assert_eq!(other, Frame::Close(Some(1008))),
+                }
+            }
+        });
+    };
+    check("a million empty fragments", &frame(0x01, b"4"), &frame(0x00, b""), MILLION);
+    check("fragments of one byte", &frame(0x02, b""), &frame(0x00, b"x"), MILLION);
+    check(
+        "fragments with pings between them",
+        &frame(0x01, b""),
+        &[frame(0x00, b""), frame(0x89, b"")].concat(),
+        MILLION,
+    );
+    check("pings", b"", &frame(0x89, b"x"), 2 * control);
+    check("pongs", b"", &frame(0x8a, b"x"), 2 * control);
+    case("as many as may be", || {
+        let mut ws = connected(&echo);
+        ws.send_bytes(&frame(0x8a, b"").repeat(control));
+        let middle = frame(0x00, b"").repeat(FRAGMENTS_MAX - 2);
+        ws.send_bytes(&[frame(0x01, b"42[\"mess"), middle, frame(0x80, b"age\"]")].concat());
+        ws.expect("42[\"message-back\"]");
     });
 }

@@ -3,6 +3,8 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use claude_session_manager::net::UPGRADE_TIMEOUT;
+
 use crate::support::{DEADLINE, processes};
 use crate::wire::{Echo, Frame, Packet, Poller, Ws, assert_json, case, frame, packets, payload, text};
 
@@ -89,6 +91,13 @@ fn a_second_websocket_is_closed() {
         ws.send_text("4a");
         ws.expect("4a");
     });
+    case("and hears of it, though it has spoken already", || {
+        let (poller, _ws) = upgraded(&echo);
+        let target = echo.target(&format!("EIO=4&transport=websocket&sid={}", poller.sid));
+        let spoken = frame(0x81, b"2probe").repeat(1000);
+        let (answer, mut second) = Ws::ask(echo.port, &target, crate::wire::UPGRADE, &spoken);
+        assert_eq!((answer.status, second.next(), second.next()), (101, Frame::Close(None), Frame::End));
+    });
     case("of a connection that is about to", || {
         let poller = Poller::open(&echo);
         let mut ws = Ws::beside(&echo, &poller);
@@ -106,6 +115,67 @@ fn a_second_websocket_is_closed() {
         ws.send_text("4a");
         ws.expect("4a");
     });
+}
+
+#[test]
+fn a_client_that_connects_while_it_changes_may_send_long_messages() {
+    let echo = Echo::socketio();
+    case("longer than before CONNECT", || {
+        let poller = Poller::open(&echo);
+        // Opened while only short messages are taken.
+        let mut ws = Ws::beside(&echo, &poller);
+        ws.send_text("2probe");
+        ws.expect("3probe");
+        assert_eq!(poller.post(b"40").text(), "ok");
+        ws.send_text("5");
+        let long = "x".repeat(100_000);
+        ws.send_text(&format!("42[\"message\",\"{long}\"]"));
+        let Frame::Packet(Packet::Text(accepted)) = ws.next() else { panic!("no answer") };
+        assert!(accepted.starts_with("40{\"sid\""), "{accepted}");
+        ws.expect("42[\"auth\",{}]");
+        ws.expect(&format!("42[\"message-back\",\"{long}\"]"));
+    });
+}
+
+#[test]
+fn an_upgrade_has_its_time_and_no_more() {
+    let echo = Echo::engineio();
+    case("whatever comes meanwhile", || {
+        let opened = Instant::now();
+        let mut poller = Poller::open(&echo);
+        let mut ws = Ws::beside(&echo, &poller);
+        ws.send_text("2probe");
+        ws.expect("3probe");
+        loop {
+            ws.send_bytes(&frame(0x89, b""));
+            match ws.next() {
+                Frame::Pong(_) => thread::sleep(Duration::from_millis(100)),
+                other => break assert_eq!(other, Frame::Close(None)),
+            }
+        }
+        assert!(opened.elapsed() >= UPGRADE_TIMEOUT);
+        assert_eq!(poller.post(b"4a").text(), "ok");
+        while poller.next() != text("4a") {}
+    });
+}
+
+#[test]
+fn a_client_that_goes_as_it_changes_is_gone() {
+    let echo = Echo::engineio();
+    for _ in 0..20 {
+        case("with messages waiting for it", || {
+            let poller = Poller::open(&echo);
+            for _ in 0..5 {
+                assert_eq!(poller.post(b"4waits").text(), "ok");
+            }
+            let mut ws = Ws::beside(&echo, &poller);
+            ws.send_text("2probe");
+            ws.expect("3probe");
+            ws.send_text("5");
+            drop(ws);
+            processes::eventually("the end", DEADLINE, || poller.get().text().contains("Session ID unknown"));
+        });
+    }
 }
 
 #[test]

@@ -260,6 +260,13 @@ impl Poller {
         http(self.port, "POST", &self.target, &headers, body)
     }
 
+    /// The same for a body that may be refused: all of it must be taken in, and no reset may hide the answer.
+    pub fn post_all(&self, body: &[u8]) -> HttpAnswer {
+        let mut stream = BufReader::new(self.request("POST", &format!("Content-Length: {}\r\n", body.len())));
+        stream.get_mut().write_all(body).expect("sent to the end");
+        read_answer(&mut stream).expect("an answer")
+    }
+
     /// The connection is there no more.
     pub fn gone(&self) {
         assert_json(&self.get(), 400, 1, "Session ID unknown");

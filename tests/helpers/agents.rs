@@ -246,6 +246,36 @@ fn a_conversation_is_kept_as_by_the_real_one() {
 }
 
 #[test]
+fn a_fork_begins_where_it_is_told() {
+    let workspace = Workspace::new();
+    let (old, forks) = (uuid(), [uuid(), uuid(), uuid()]);
+    let agent = |args: &[String]| {
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        Agent::start(&workspace, &bad_agent(), &args, &[])
+    };
+    let fork = |new: &str, at: &[String]| {
+        agent(&[&[format!("--resume={old}"), format!("--session-id={new}"), "--fork-session".to_owned()], at].concat())
+    };
+    let first = agent(&[format!("--session-id={old}")]);
+    let message = first.turn("one").lines.iter().find(|line| line["type"] == "assistant").expect("one")["uuid"].clone();
+    first.turn("two");
+    let pin = |uuid: &str| [format!("--resume-session-at={uuid}")];
+    let lost = fork(&forks[0], &pin(&forks[0]));
+    assert_eq!(lost.program.wait_exit(DEADLINE).code(), Some(1));
+    lost.program.wait_line(Pipe::Stderr, 0, |line| line.text().contains("No message found").then_some(()));
+    assert!(fork(&forks[0], &[]).finish(DEADLINE).success(), "it leaves nothing without a prompt");
+    assert_eq!(fork(&forks[0], &[]).turn("history").text, r#"["one","two"]"#);
+    let pinned = fork(&forks[1], &pin(message.as_str().expect("a uuid")));
+    assert_eq!(pinned.turn("history").text, r#"["one"]"#);
+    pinned.finish(DEADLINE);
+    let again = fork(&forks[1], &[]);
+    assert_eq!(again.program.wait_exit(DEADLINE).code(), Some(1));
+    again.program.wait_line(Pipe::Stderr, 0, |line| line.text().contains("is already in use").then_some(()));
+    let resumed = agent(&[format!("--resume={}", forks[1])]);
+    assert_eq!(resumed.turn("history").text, r#"["one","history"]"#);
+}
+
+#[test]
 fn after_a_crash_in_mid_answer_the_next_process_goes_on() {
     let (workspace, id) = (Workspace::new(), uuid());
     let run = |how: &str| {

@@ -25,6 +25,7 @@
 //! | `late-interrupt` | the first interrupt of each turn finds the prompt `still_queued` and changes nothing |
 //! | `own-turn` | begins a turn of its own after the first answer |
 //! | `text-behind` | prints another text after each result, in no turn |
+//! | `forgetful` | remembers no messages: a fork cannot begin at one |
 //! | `crash-early` | crashes twice at the first prompt, when its turn has begun and before it is remembered |
 //! | `slow-start FILE` | answers `initialize` when FILE exists (or that of `BAD_AGENT_GO_FILE`) |
 //! | `sleep-forever` | no agent: does nothing until it is killed |
@@ -36,10 +37,12 @@
 //! | `pid`, `cwd`, `args`, `env NAME` | its process number; directory; arguments as JSON; that variable or `<unset>` |
 //! | `environ` | the names of its variables, sorted, as JSON |
 //! | `blocks`, `content` | the kinds of the prompt's content blocks; its content; as JSON |
+//! | `title TEXT`, `called` | calls the conversation so, and answers `said`; what it is called, or `<nothing>` |
 //! | `history` | the earlier prompts of the conversation as JSON, of earlier processes too |
 //! | `words N`, `slow N MS` | `w1 w2 … wN`, at once or with MS milliseconds between |
 //! | `lines N BYTES` | N lines of unknown type and of BYTES bytes each, then `done` |
 //! | `wait FILE` | one delta, then the rest when FILE exists |
+//! | `tools FILE` | uses two tools, of which the second ends when FILE exists, then `both done` |
 //! | `ask` | asks a permission; `allowed:INPUT` or `denied:MESSAGE`, with ` permissions:…` where the answer had some |
 //! | `spawn`, `spawn-orphan` | the number of a new process in a session of its own; its child, or nobody's |
 //! | `spawn-clean` | as `spawn-orphan`, without anything in its environment |
@@ -51,8 +54,9 @@
 //! Every prompt that it gets is appended to the file that `BAD_AGENT_LEDGER` names, one JSON string a line, before anything
 //! else is done with it: what was asked twice is there twice.
 //!
-//! As the real one, it refuses a `--session-id` that exists and a `--resume` of one that does not (it keeps
-//! them under `$HOME/.bad-agent`), ends at EOF when its turn is over, and can be interrupted.
+//! As the real one, it refuses a `--session-id` that exists, a `--resume` of one that does not (it keeps
+//! them under `$HOME/.bad-agent`) and a `--resume-session-at` that is not there, ends at EOF when its turn is over, and
+//! can be interrupted.
 
 use std::{
     collections::VecDeque,
@@ -68,7 +72,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-const MODES: [&str; 24] = [
+const MODES: [&str; 25] = [
     "proper",
     "exit-at-once",
     "exit-before-init",
@@ -90,6 +94,7 @@ const MODES: [&str; 24] = [
     "late-interrupt",
     "own-turn",
     "text-behind",
+    "forgetful",
     "crash-early",
     "slow-start",
     "sleep-forever",
@@ -128,15 +133,16 @@ fn main() {
         named.or_else(|| env::var_os("BAD_AGENT_GO_FILE").map(PathBuf::from)).expect("slow-start needs a file")
     });
     let flag = |name: &str| args.iter().find_map(|arg| arg.strip_prefix(name)?.strip_prefix('=').map(str::to_owned));
+    let fork = args.iter().any(|arg| arg == "--fork-session");
+    let (session_id, forked) =
+        conversation_or_exit(flag("--session-id"), flag("--resume"), fork, flag("--resume-session-at").as_deref());
     let mut agent = Agent {
         mode: mode.to_owned(),
-        session_id: conversation_or_exit(
-            flag("--session-id"),
-            flag("--resume"),
-            args.iter().any(|a| a == "--fork-session"),
-        ),
+        session_id,
+        forked,
         model: flag("--model").unwrap_or_else(|| "bad-agent-1".to_owned()),
         permission_mode: flag("--permission-mode").unwrap_or_else(|| "default".to_owned()),
+        title: None,
         replay: args.iter().any(|arg| arg == "--replay-user-messages"),
         input: read_stdin(mode == "deaf"),
         waiting: VecDeque::new(),
@@ -207,13 +213,14 @@ fn spawn_sleeper(orphan: bool) -> u32 {
     command.spawn().expect("a grandchild").id()
 }
 
-/// Where the prompts of a conversation are kept, one JSON string a line.
+/// Where a conversation is kept: a JSON string for each prompt, `{"message":UUID}` for each message.
 fn conversation_file(session_id: &str) -> PathBuf {
     let home = env::var_os("HOME").map_or_else(env::temp_dir, PathBuf::from);
     home.join(".bad-agent").join(session_id)
 }
 
-fn conversation_or_exit(new: Option<String>, resume: Option<String>, fork: bool) -> String {
+/// The conversation's name, and what a fork begins with.
+fn conversation_or_exit(new: Option<String>, resume: Option<String>, fork: bool, at: Option<&str>) -> (String, String) {
     if let Some(id) = &resume
         && !conversation_file(id).exists()
     {
@@ -233,11 +240,23 @@ fn conversation_or_exit(new: Option<String>, resume: Option<String>, fork: bool)
     match (new, resume, fork) {
         (new, Some(old), true) => {
             let id = new.unwrap_or_else(uuid);
-            fs::copy(conversation_file(&old), conversation_file(&id)).expect("a copy of the conversation");
-            id
+            // Read now, and written with the first prompt.
+            let record = fs::read_to_string(conversation_file(&old)).expect("the conversation");
+            let kept = match at {
+                None => record.as_str(),
+                Some(at) => {
+                    let message = json!({"message": at}).to_string();
+                    let Some(found) = record.find(&message) else {
+                        eprintln!("No message found with message.uuid of: {at}");
+                        exit(1)
+                    };
+                    &record[..=found + message.len()]
+                }
+            };
+            (id, kept.to_owned())
         }
-        (_, Some(id), false) | (Some(id), None, _) => id,
-        (None, None, _) => uuid(),
+        (_, Some(id), false) | (Some(id), None, _) => (id, String::new()),
+        (None, None, _) => (uuid(), String::new()),
     }
 }
 
@@ -285,8 +304,11 @@ fn say_bytes(bytes: &[u8]) {
 struct Agent {
     mode: String,
     session_id: String,
+    /// What a fork has of the other conversation.
+    forked: String,
     model: String,
     permission_mode: String,
+    title: Option<String>,
     replay: bool,
     input: Receiver<Value>,
     /// Prompts that came during a turn.
@@ -373,6 +395,18 @@ impl Agent {
                 self.model = request["model"].as_str().unwrap_or("default").to_owned();
                 json!({})
             }
+            "rename_session" if request["title"] == "no such name" => {
+                let error = "no, this one is not liked";
+                say(&json!({
+                    "type": "control_response",
+                    "response": {"subtype": "error", "request_id": line["request_id"], "error": error},
+                }));
+                return false;
+            }
+            "rename_session" => {
+                self.call_it(request["title"].as_str().unwrap_or_default());
+                json!({})
+            }
             "apply_flag_settings" | "stop_task" => json!({}),
             "get_context_usage" => {
                 json!({"categories": [], "totalTokens": 10, "maxTokens": 200_000, "percentage": 0})
@@ -388,6 +422,17 @@ impl Agent {
         };
         self.reply(line, Some(response));
         in_turn && request["subtype"] == "interrupt"
+    }
+
+    /// The oldest do not say it.
+    fn call_it(&mut self, title: &str) {
+        self.title = Some(title.to_owned());
+        if self.mode != "old" {
+            say(&json!({
+                "type": "system", "subtype": "session_title_changed", "title": title, "session_id": self.session_id,
+                "uuid": uuid(),
+            }));
+        }
     }
 
     fn reply(&self, to: &Value, response: Option<Value>) {
@@ -467,11 +512,28 @@ impl Agent {
 
     /// Adds a prompt to the conversation, and gives those before it.
     fn remember(&self, prompt: &str) -> Vec<String> {
-        let path = conversation_file(&self.session_id);
-        let before = fs::read_to_string(&path).unwrap_or_default();
-        fs::create_dir_all(path.parent().expect("a folder")).expect("the folder of conversations");
-        fs::write(&path, format!("{before}{}\n", json!(prompt))).expect("the conversation kept");
+        let before = self.record(&json!(prompt));
         before.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// Adds a line to the record of the conversation, and gives what it was before.
+    fn record(&self, line: &Value) -> String {
+        let path = conversation_file(&self.session_id);
+        let before = fs::read_to_string(&path).unwrap_or_else(|_| self.forked.clone());
+        fs::create_dir_all(path.parent().expect("a folder")).expect("the folder of conversations");
+        fs::write(&path, format!("{before}{line}\n")).expect("the conversation kept");
+        before
+    }
+
+    /// Prints a message of the conversation, and keeps its name.
+    fn say_message(&self, kind: &str, message: &Value) {
+        let uuid = uuid();
+        if self.mode != "forgetful" {
+            self.record(&json!({"message": uuid}));
+        }
+        say(&json!({
+            "type": kind, "message": message, "parent_tool_use_id": null, "session_id": self.session_id, "uuid": uuid,
+        }));
     }
 
     fn init_line(&self) {
@@ -506,10 +568,7 @@ impl Agent {
         }
         let mut message = message;
         message["content"] = json!([{"type": "text", "text": answer.text}]);
-        say(&json!({
-            "type": "assistant", "message": message, "parent_tool_use_id": null,
-            "session_id": self.session_id, "uuid": uuid(),
-        }));
+        self.say_message("assistant", &message);
         if done.is_ok() {
             self.stream_event(&json!({"type": "content_block_stop", "index": 0}));
             let delta = json!({"stop_reason": "end_turn", "stop_sequence": null});
@@ -517,10 +576,7 @@ impl Agent {
             self.stream_event(&json!({"type": "message_stop"}));
         } else {
             let notice = json!([{"type": "text", "text": "[Request interrupted by user]"}]);
-            say(&json!({
-                "type": "user", "message": {"role": "user", "content": notice}, "parent_tool_use_id": null,
-                "session_id": self.session_id, "uuid": uuid(),
-            }));
+            self.say_message("user", &json!({"role": "user", "content": notice}));
         }
         self.result_line(&answer, done.is_ok(), began.elapsed());
         if self.mode == "garbage" {
@@ -532,10 +588,8 @@ impl Agent {
     fn local_command(&self, prompt_uuid: Option<String>) {
         let answer =
             Answer { uuid: prompt_uuid, text: "what the command says".to_owned(), error: false, asks_model: false };
-        say(&json!({
-            "type": "assistant", "parent_tool_use_id": null, "session_id": self.session_id, "uuid": uuid(),
-            "message": {"role": "assistant", "content": [{"type": "text", "text": answer.text}]},
-        }));
+        let content = json!([{"type": "text", "text": answer.text}]);
+        self.say_message("assistant", &json!({"role": "assistant", "content": content}));
         self.result_line(&answer, true, Duration::ZERO);
     }
 
@@ -622,6 +676,14 @@ impl Agent {
                 self.words(answer, &json!(kinds).to_string(), now)
             }
             "content" => self.words(answer, &line["message"]["content"].to_string(), now),
+            "title" => {
+                self.call_it(prompt["title".len()..].trim());
+                self.words(answer, "said", now)
+            }
+            "called" => {
+                let title = self.title.clone().unwrap_or_else(|| "<nothing>".to_owned());
+                self.words(answer, &title, now)
+            }
             "history" => self.words(answer, &json!(history).to_string(), now),
             "words" => self.words(answer, &counted(number(first, 10)), now),
             "slow" => self.words(answer, &counted(number(first, 10)), Duration::from_millis(number(second, 50))),
@@ -634,6 +696,7 @@ impl Agent {
             }
             "wait" => self.wait_in_turn(answer, Path::new(first.unwrap_or("/"))),
             "ask" => self.ask(answer),
+            "tools" => self.tools(answer, Path::new(first.unwrap_or("/"))),
             "spawn" => self.words(answer, &spawn_sleeper(false).to_string(), now),
             "spawn-clean" => self.words(answer, &spawn_clean().to_string(), now),
             "spawn-orphan" => self.words(answer, &spawn_sleeper(true).to_string(), now),
@@ -721,6 +784,33 @@ impl Agent {
         self.words(answer, "no more", Duration::ZERO)
     }
 
+    fn tools(&mut self, answer: &mut Answer, file: &Path) -> Result<(), Interrupted> {
+        self.delta(answer, "at work ");
+        self.use_tool("first", |_| Ok(()))?;
+        self.delta(answer, "still ");
+        self.use_tool("second", |agent| {
+            while !file.exists() {
+                agent.listen(LOOK_EVERY)?;
+            }
+            Ok(())
+        })?;
+        self.words(answer, "both done", Duration::ZERO)
+    }
+
+    fn use_tool(
+        &mut self,
+        name: &str,
+        work: impl FnOnce(&mut Agent) -> Result<(), Interrupted>,
+    ) -> Result<(), Interrupted> {
+        let id = format!("toolu_bad_{name}");
+        let uses = json!([{"type": "tool_use", "id": id, "name": "Bash", "input": {"command": name}}]);
+        self.say_message("assistant", &json!({"role": "assistant", "content": uses}));
+        work(self)?;
+        let result = json!([{"type": "tool_result", "tool_use_id": id, "content": format!("{name} result")}]);
+        self.say_message("user", &json!({"role": "user", "content": result}));
+        Ok(())
+    }
+
     /// Sends a control request and waits for the reply to it, up to a deadline.
     fn request(&mut self, request: &Value, deadline: Option<Duration>) -> Result<Option<Value>, Interrupted> {
         self.count += 1;
@@ -775,12 +865,13 @@ impl Agent {
     fn unknown_lines(&mut self, answer: &mut Answer) -> Result<(), Interrupted> {
         say(&json!({"type": "keep_alive"}));
         say(
-            &json!({"type": "never_heard_of", "session_id": self.session_id, "payload": {"deep": [1, 2, {"x": null}]}}),
+            // The type does not always come first.
+            &json!({"payload": {"deep": [1, 2, {"x": null}]}, "session_id": self.session_id, "type": "never_heard_of"}),
         );
-        say(&json!({"type": "system", "subtype": "never_heard_of_either", "session_id": self.session_id}));
-        self.stream_event(&json!({"type": "never_heard_of_event", "index": 0}));
+        say(&json!({"session_id": self.session_id, "subtype": "never_heard_of_either", "type": "system"}));
+        self.stream_event(&json!({"index": 0, "type": "never_heard_of_event"}));
         self.delta(answer, "reply: ");
-        let request = json!({"subtype": "never_heard_of_request", "question": "?"});
+        let request = json!({"question": "?", "subtype": "never_heard_of_request"});
         let reply = self.request(&request, Some(REPLY_DEADLINE))?;
         // The number in it would differ from run to run.
         let reply = reply.map(|mut reply| {

@@ -175,7 +175,7 @@ fn a_line_of_15_mib_is_had_whole_over_http() {
 fn unknown_lines_are_relayed_as_they_came_and_unknown_requests_refused() {
     let scene = scene(bad("unknown-lines"));
     let viewer = scene.server.connect(json!({"sessionId": scene.id, "stream": "events"}));
-    let reply = r#"{"error":"this client does not serve this request","request_id":"ours","subtype":"error"}"#;
+    let reply = r#"{"subtype":"error","request_id":"ours","error":"this client does not serve this request"}"#;
     assert_eq!(scene.text("hi"), format!("reply: {reply}"));
     let (end, result) = viewer.wait_event_from(0, "claudeEvent", |data| data["event"]["type"] == "result");
     let uuid = &result["event"]["session_id"];
@@ -184,7 +184,7 @@ fn unknown_lines_are_relayed_as_they_came_and_unknown_requests_refused() {
         format!(r#"{{"payload":{{"deep":[1,2,{{"x":null}}]}},"session_id":{uuid},"type":"never_heard_of"}}"#),
         format!(r#"{{"session_id":{uuid},"subtype":"never_heard_of_either","type":"system"}}"#),
         r#""request":{"question":"?","subtype":"never_heard_of_request"}"#.to_owned(),
-        r#"{"event":{"index":0,"type":"never_heard_of_event"}"#.to_owned(),
+        r#""event":{"index":0,"type":"never_heard_of_event"}"#.to_owned(),
     ];
     let places: Vec<usize> = lines
         .iter()

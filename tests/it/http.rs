@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     DEADLINE,
-    client::{Client, HttpAnswer, PATH, http_raw, read_answer},
+    client::{Client, HttpAnswer, PATH, http, http_raw, read_answer},
     server::{Builder, Server},
 };
 
@@ -227,7 +227,7 @@ fn paths_and_methods() {
             assert_eq!((answer.status, answer.header("allow")), (405, Some("GET, HEAD")), "{method} {path}");
         }
     }
-    let with_body = crate::support::client::http(server.port, "POST", "/", &[], b"some body");
+    let with_body = http(server.port, "POST", "/", &[], b"some body");
     assert_eq!(with_body.status, 405);
 }
 
@@ -307,6 +307,20 @@ fn there_are_only_so_many_connections() {
     assert_eq!(server.http("GET", "/health", &[]).status, 503);
     drop(open);
     crate::support::processes::eventually("room again", DEADLINE, || server.http("GET", "/health", &[]).status == 200);
+}
+
+#[test]
+fn clients_that_poll_count_without_a_socket_of_their_own() {
+    let server = builder().arg("--max-connections=4").start();
+    let open = || server.http("GET", "/socket.io/?EIO=4&transport=polling", &[]);
+    let connect = format!("40{}", json!({"token": server.token()}));
+    for _ in 0..4 {
+        let open: Value = serde_json::from_str(&open().text()[1..]).expect("an open packet");
+        let target = format!("/socket.io/?EIO=4&transport=polling&sid={}", open["sid"].as_str().expect("a sid"));
+        assert_eq!(http(server.port, "POST", &target, &[], connect.as_bytes()).text(), "ok");
+    }
+    assert_eq!(open().status, 503);
+    assert_eq!(server.http("GET", "/health", &[]).json()["connections"], 4);
 }
 
 #[test]

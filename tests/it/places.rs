@@ -215,8 +215,10 @@ fn a_session_that_left_the_memory_comes_back_as_it_was() {
             assert_eq!(registered["session"]["title"], "to be found again");
             back.disconnect();
         }
-        let page = client.must("getHistory", json!({"sessionId": id}));
-        assert_eq!(page["events"], history, "{round}");
+        let page = client.must("getHistory", json!({"sessionId": id}))["events"].clone();
+        // The agent may have said something of its new name meanwhile.
+        let (page, history) = (page.as_array().expect("a list"), history.as_array().expect("a list"));
+        assert!(page.starts_with(history), "{round}: {page:#?} {history:#?}");
         assert_eq!(answer(&client, &id, "history"), r#"["words 3"]"#);
         server.stop();
     }

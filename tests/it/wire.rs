@@ -32,7 +32,10 @@ fn server() -> Server {
 
 /// The names of an object's members, sorted.
 fn keys(value: &Value) -> Vec<&str> {
-    value.as_object().unwrap_or_else(|| panic!("not an object: {value}")).keys().map(String::as_str).collect()
+    let object = value.as_object().unwrap_or_else(|| panic!("not an object: {value}"));
+    let mut keys: Vec<&str> = object.keys().map(String::as_str).collect();
+    keys.sort_unstable();
+    keys
 }
 
 /// A client that connects with these fields of `auth`, and its session.

@@ -662,7 +662,7 @@ pub fn http_raw(port: u16, request: &[u8]) -> HttpAnswer {
     read_answer(&mut BufReader::new(stream)).expect("a well-formed HTTP answer")
 }
 
-/// Reads one answer: to its `Content-Length`, or to the end of the connection where it has none.
+/// Reads one answer: to its `Content-Length`, its last chunk, or the end of the connection where it has neither.
 pub fn read_answer(reader: &mut impl BufRead) -> io::Result<HttpAnswer> {
     let mut status_line = String::new();
     reader.read_line(&mut status_line)?;
@@ -684,11 +684,31 @@ pub fn read_answer(reader: &mut impl BufRead) -> io::Result<HttpAnswer> {
             reader.read_exact(&mut answer.body)?;
         }
         None if status == 101 => {}
+        None if answer.header("transfer-encoding") == Some("chunked") => answer.body = read_chunks(reader)?,
         None => {
             reader.read_to_end(&mut answer.body)?;
         }
     }
     Ok(answer)
+}
+
+/// A chunked body; an error where it has no last chunk.
+fn read_chunks(reader: &mut impl BufRead) -> io::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        let length = usize::from_str_radix(line.trim_end(), 16).map_err(|_| io::Error::other(format!("{line:?}")))?;
+        let mut chunk = vec![0; length + 2];
+        reader.read_exact(&mut chunk)?;
+        if !chunk.ends_with(b"\r\n") {
+            return Err(io::Error::other("a chunk longer than it says"));
+        }
+        if length == 0 {
+            return Ok(body);
+        }
+        body.extend_from_slice(&chunk[..length]);
+    }
 }
 
 /// A pause for tests that must show that something does *not* happen; there is no event to wait for then.

@@ -21,7 +21,8 @@
 //! | `tool:NAME:JSON` | a use of any tool |
 //! | anything else | `you said: TEXT` |
 //!
-//! A message with a `tool_result` and no new prompt behind it is answered `tool said: RESULT`.
+//! A message with a `tool_result` and no new prompt behind it is answered `tool said: RESULT`, or, where the result is
+//! `then:PROMPT`, as that prompt.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -271,7 +272,10 @@ enum Reply {
 
 fn reply_to(body: &Value) -> Reply {
     match last_user_message(body) {
-        Some(Last::ToolResult(text)) => says(&format!("tool said: {text}")),
+        Some(Last::ToolResult(text)) => match text.trim().strip_prefix("then:") {
+            Some(prompt) => reply_to_prompt(prompt),
+            None => says(&format!("tool said: {text}")),
+        },
         Some(Last::Prompt(text)) => reply_to_prompt(&text),
         None => says("you said nothing"),
     }

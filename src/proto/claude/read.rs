@@ -29,6 +29,17 @@ pub enum Kind<'a> {
         message_id: Option<Cow<'a, str>>,
         /// Its text blocks joined, unless a sub-agent wrote it or there are none.
         text: Option<String>,
+        /// Its name in Claude's record of the main conversation; a sub-agent's is not there.
+        uuid: Option<Cow<'a, str>>,
+        /// The tools that it wants to use: the ids under which their results come.
+        tool_uses: Vec<Cow<'a, str>>,
+    },
+    /// `user` in the main conversation, but no echo: results of tools, and what Claude notes itself.
+    User {
+        /// Its name in Claude's record.
+        uuid: Cow<'a, str>,
+        /// The ids of the tool uses whose results it brings.
+        tool_results: Vec<Cow<'a, str>>,
     },
     /// `user` with `isReplay`: the echo of a prompt.
     Replay {
@@ -72,6 +83,8 @@ pub enum Kind<'a> {
     },
     /// `system`/`status` with a changed permission mode.
     PermissionMode(Cow<'a, str>),
+    /// `system`/`session_title_changed`: what Claude calls the conversation (2.1.330).
+    Title(Cow<'a, str>),
     /// `keep_alive`: nothing.
     KeepAlive,
     /// Anything else: relayed, not understood.
@@ -195,6 +208,8 @@ struct Fields<'a> {
     user_message_uuids: Option<&'a RawValue>,
     #[serde(borrow)]
     tasks: Option<&'a RawValue>,
+    #[serde(borrow)]
+    title: Option<&'a RawValue>,
 }
 
 /// Reads one line of Claude's output.
@@ -219,11 +234,13 @@ fn kind<'a>(fields: &Fields<'a>) -> Option<Kind<'a>> {
                 version: text(fields.claude_code_version),
             }),
             "status" => Kind::PermissionMode(text(fields.permission_mode)?),
+            "session_title_changed" => Kind::Title(text(fields.title)?),
             "background_tasks_changed" => Kind::BackgroundTasks { count: of::<Vec<&RawValue>>(fields.tasks)?.len() },
             _ => return None,
         },
         "assistant" => assistant(fields)?,
         "user" if of(fields.is_replay) == Some(true) => Kind::Replay { uuid: text(fields.uuid)? },
+        "user" if in_main_conversation(fields) => user(fields)?,
         "command_lifecycle" => Kind::Lifecycle { uuid: text(fields.command_uuid)?, state: text(fields.state)? },
         "result" => Kind::Result(outcome(fields)),
         "control_request" => control_request(fields)?,
@@ -268,29 +285,51 @@ fn delta<'a>(fields: &Fields<'a>) -> Delta<'a> {
     found().unwrap_or(Delta::Other)
 }
 
+/// The Messages API's own message.
+#[derive(Deserialize)]
+struct Message<'a> {
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    content: Option<&'a RawValue>,
+}
+
+/// One of its content blocks.
+#[derive(Deserialize)]
+struct Block<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    text: Option<&'a RawValue>,
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    tool_use_id: Option<&'a RawValue>,
+}
+
 fn assistant<'a>(fields: &Fields<'a>) -> Option<Kind<'a>> {
-    #[derive(Deserialize)]
-    struct Message<'a> {
-        #[serde(borrow)]
-        id: Option<&'a RawValue>,
-        #[serde(borrow)]
-        content: Option<&'a RawValue>,
-    }
-    #[derive(Deserialize)]
-    struct Block<'a> {
-        #[serde(borrow, rename = "type")]
-        kind: Cow<'a, str>,
-        #[serde(borrow)]
-        text: Option<&'a RawValue>,
-    }
     let message: Message<'a> = of(fields.message)?;
-    let texts = || {
-        let blocks: Vec<Block<'a>> = of(message.content).filter(|_| in_main_conversation(fields))?;
-        let texts: Vec<_> =
-            blocks.iter().filter(|block| block.kind == "text").filter_map(|block| text(block.text)).collect();
-        (!texts.is_empty()).then(|| texts.concat())
-    };
-    Some(Kind::Assistant { message_id: text(message.id), text: texts() })
+    let main = in_main_conversation(fields);
+    let blocks: Vec<Block<'a>> = of(message.content).filter(|_| main).unwrap_or_default();
+    let of_kind = |kind: &'static str| blocks.iter().filter(move |block| block.kind == kind);
+    let texts: Vec<_> = of_kind("text").filter_map(|block| text(block.text)).collect();
+    Some(Kind::Assistant {
+        message_id: text(message.id),
+        text: (!texts.is_empty()).then(|| texts.concat()),
+        uuid: text(fields.uuid).filter(|_| main),
+        tool_uses: of_kind("tool_use").filter_map(|block| text(block.id)).collect(),
+    })
+}
+
+fn user<'a>(fields: &Fields<'a>) -> Option<Kind<'a>> {
+    let message: Message<'a> = of(fields.message)?;
+    // Where it is not a list, it is a text.
+    let blocks: Vec<Block<'a>> = of(message.content).unwrap_or_default();
+    let results = blocks.iter().filter(|block| block.kind == "tool_result");
+    Some(Kind::User {
+        uuid: text(fields.uuid)?,
+        tool_results: results.filter_map(|block| text(block.tool_use_id)).collect(),
+    })
 }
 
 fn outcome<'a>(fields: &Fields<'a>) -> Outcome<'a> {

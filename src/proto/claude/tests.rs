@@ -47,14 +47,28 @@ fn what_steers_is_found() {
         ),
         (
             r#"{"type":"assistant","message":{"id":"i","content":[{"type":"text","text":"a"},{"type":"tool_use"},{"type":"text","text":"b"}]},"parent_tool_use_id":null}"#,
-            r#"Assistant { message_id: Some("i"), text: Some("ab") }"#,
+            r#"Assistant { message_id: Some("i"), text: Some("ab"), uuid: None, tool_uses: [] }"#,
         ),
         (
             r#"{"type":"assistant","message":{"id":"i","content":[{"type":"text","text":"a"}]},"parent_tool_use_id":"t"}"#,
-            r#"Assistant { message_id: Some("i"), text: None }"#,
+            r#"Assistant { message_id: Some("i"), text: None, uuid: None, tool_uses: [] }"#,
+        ),
+        (
+            r#"{"type":"assistant","uuid":"u","message":{"content":[{"type":"tool_use","id":"a"},{"type":"tool_use","id":"b"}]}}"#,
+            r#"Assistant { message_id: None, text: None, uuid: Some("u"), tool_uses: ["a", "b"] }"#,
+        ),
+        (
+            r#"{"type":"assistant","uuid":"u","message":{"content":[{"type":"tool_use","id":"a"}]},"parent_tool_use_id":"t"}"#,
+            "Assistant { message_id: None, text: None, uuid: None, tool_uses: [] }",
         ),
         (r#"{"type":"user","isReplay":true,"uuid":"u"}"#, r#"Replay { uuid: "u" }"#),
         (r#"{"type":"user","uuid":"u"}"#, "Other"),
+        (r#"{"type":"user","uuid":"u","message":{"content":"x"}}"#, r#"User { uuid: "u", tool_results: [] }"#),
+        (r#"{"type":"user","uuid":"u","message":{"content":"x"},"parent_tool_use_id":"t"}"#, "Other"),
+        (
+            r#"{"type":"user","uuid":"u","message":{"content":[{"type":"tool_result","tool_use_id":"a","content":[]},{"type":"text","text":"x"}]}}"#,
+            r#"User { uuid: "u", tool_results: ["a"] }"#,
+        ),
         (
             r#"{"type":"command_lifecycle","command_uuid":"u","state":"started"}"#,
             r#"Lifecycle { uuid: "u", state: "started" }"#,
@@ -82,6 +96,8 @@ fn what_steers_is_found() {
         (r#"{"type":"control_cancel_request","request_id":"r"}"#, r#"ControlCancel { request_id: "r" }"#),
         (r#"{"type":"system","subtype":"background_tasks_changed","tasks":[{},{}]}"#, "BackgroundTasks { count: 2 }"),
         (r#"{"type":"system","subtype":"status","status":"requesting"}"#, "Other"),
+        (r#"{"type":"system","subtype":"session_title_changed","title":"t"}"#, r#"Title("t")"#),
+        (r#"{"type":"system","subtype":"session_title_changed"}"#, "Other"),
         (r#"{"type":"keep_alive"}"#, "KeepAlive"),
     ];
     for (line, expected) in cases {
@@ -137,11 +153,15 @@ fn lines_to_claude_are_exact() {
     for (line, expected) in cases {
         assert_eq!(line, expected);
     }
-    let request: serde_json::Value = serde_json::from_str(&control_request_line("r", "interrupt")).expect("JSON");
-    assert_eq!(
-        request,
-        serde_json::json!({"type":"control_request","request_id":"r","request":{"subtype":"interrupt"}})
-    );
+    let requests = [
+        (control_request_line("r", "interrupt"), serde_json::json!({"subtype": "interrupt"})),
+        (rename_line("r", "a\n\"b\""), serde_json::json!({"subtype": "rename_session", "title": "a\n\"b\""})),
+    ];
+    for (line, request) in requests {
+        assert!(line.ends_with('\n') && line.matches('\n').count() == 1, "{line}");
+        let line: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+        assert_eq!(line, serde_json::json!({"type": "control_request", "request_id": "r", "request": request}));
+    }
 }
 
 proptest! {

@@ -54,7 +54,17 @@ pub fn user_line(uuid: &str, content: Content<'_>) -> String {
 /// The line of a control request without further fields, such as `initialize` or `interrupt`.
 #[must_use]
 pub fn control_request_line(request_id: &str, subtype: &str) -> String {
-    line(&serde_json::json!({"type": "control_request", "request_id": request_id, "request": {"subtype": subtype}}))
+    request_line(request_id, &serde_json::json!({"subtype": subtype}))
+}
+
+/// The line that tells Claude what the conversation is called.
+#[must_use]
+pub fn rename_line(request_id: &str, title: &str) -> String {
+    request_line(request_id, &serde_json::json!({"subtype": "rename_session", "title": title}))
+}
+
+fn request_line(request_id: &str, request: &serde_json::Value) -> String {
+    line(&serde_json::json!({"type": "control_request", "request_id": request_id, "request": request}))
 }
 
 /// The line that answers a permission question.

@@ -169,6 +169,9 @@ pub fn sid(random: [u8; 15]) -> String {
     BASE64URL_NOPAD.encode(&random)
 }
 
+/// A ping that is this late, and late by no more than a tenth of the timeout, was in time: deadlines do not drift.
+pub const LATENESS_MAX: Duration = Duration::from_millis(20);
+
 /// What is to be done when a deadline was looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Beat {
@@ -189,8 +192,9 @@ pub enum Beat {
 ///   interval     pong
 /// ```
 ///
-/// A silent client is gone `interval + timeout` after opening. The timeout runs from the moment the ping was asked for,
-/// not from when it was due: a late server must not shorten the client's time.
+/// A silent client is gone `interval + timeout` after opening. So the timeout runs from when the ping was due, as long as
+/// it was only a little late ([`LATENESS_MAX`]), and otherwise from when it was asked for: a server that was away must not
+/// shorten the client's time.
 #[derive(Debug)]
 pub struct Heartbeat {
     interval: Duration,
@@ -218,7 +222,8 @@ impl Heartbeat {
             Beat::Dead
         } else {
             self.awaiting_pong = true;
-            self.deadline = now + self.timeout;
+            let in_time = now - self.deadline <= LATENESS_MAX.min(self.timeout / 10);
+            self.deadline = if in_time { self.deadline } else { now } + self.timeout;
             Beat::Ping
         }
     }
@@ -232,6 +237,11 @@ impl Heartbeat {
             self.awaiting_pong = false;
             self.deadline = now + self.interval;
         }
+    }
+
+    /// Whether the client is dead at `now`, even if nobody has looked at the deadline yet.
+    pub fn is_lost(&self, now: Instant) -> bool {
+        self.awaiting_pong && now >= self.deadline
     }
 
     /// When [`Heartbeat::on_deadline`] is to be called next.
@@ -319,6 +329,7 @@ mod tests {
     #[derive(Debug)]
     enum Step {
         Look(u64, Beat),
+        Lost(u64, bool),
         Pong(u64),
         Next(u64),
     }
@@ -326,7 +337,7 @@ mod tests {
     #[test]
     fn heartbeats() {
         use Beat::{Dead, Ping, Wait};
-        use Step::{Look, Next, Pong};
+        use Step::{Look, Lost, Next, Pong};
         fn check(steps: &[Step]) {
             let start = Instant::now();
             let at = |ms: &u64| start + Duration::from_millis(*ms);
@@ -334,6 +345,7 @@ mod tests {
             for (index, step) in steps.iter().enumerate() {
                 match step {
                     Look(ms, want) => assert_eq!(heartbeat.on_deadline(at(ms)), *want, "step {index} of {steps:?}"),
+                    Lost(ms, want) => assert_eq!(heartbeat.is_lost(at(ms)), *want, "step {index} of {steps:?}"),
                     Pong(ms) => heartbeat.on_pong(at(ms)),
                     Next(ms) => assert_eq!(heartbeat.next_deadline(), at(ms), "step {index} of {steps:?}"),
                 }
@@ -349,12 +361,18 @@ mod tests {
             Look(499, Wait),
             Look(500, Dead),
         ]);
+        // Whoever asks before the timer looks gets the truth.
+        check(&[Lost(9000, false), Look(300, Ping), Lost(499, false), Lost(500, true), Pong(450), Lost(500, false)]);
         // The interval restarts at the pong, not at the ping.
         check(&[Look(300, Ping), Pong(450), Next(750), Look(749, Wait), Look(750, Ping), Next(950), Look(950, Dead)]);
         // The last moment that counts.
         check(&[Look(300, Ping), Pong(499), Look(500, Wait), Next(799)]);
         // Too late, and no way back.
         check(&[Look(300, Ping), Pong(500), Next(500), Look(500, Dead), Pong(501), Look(502, Dead)]);
+        // What is only a little late is not: the whole takes 500 ms.
+        check(&[Look(303, Ping), Next(500), Look(504, Dead)]);
+        check(&[Look(320, Ping), Next(500)]);
+        check(&[Look(321, Ping), Next(521)]);
         // Unasked pongs move nothing.
         check(&[Pong(10), Next(300), Look(300, Ping), Pong(310), Pong(400), Next(610)]);
         // A late look pings first, and the client still has its whole timeout.

@@ -13,4 +13,4 @@ pub use head::{
     body_length, parse_head,
 };
 pub use policy::{HostPolicy, Refused};
-pub use response::{Response, refused_upgrade, switching_protocols};
+pub use response::{Framing, LAST_CHUNK, Response, chunk_head, refused_upgrade, switching_protocols};

@@ -13,6 +13,24 @@ pub struct Response {
     pub body: Vec<u8>,
 }
 
+/// How a client finds the end of a body whose length is not known when it begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// Each piece tells its length, and [`LAST_CHUNK`] that there is no more.
+    Chunked,
+    /// With the connection: all that HTTP/1.0 knows.
+    UntilClosed,
+}
+
+/// The end of a chunked body.
+pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// What goes before a chunk of so many bytes, not none; `\r\n` goes behind it.
+#[must_use]
+pub fn chunk_head(bytes: usize) -> Vec<u8> {
+    format!("{bytes:x}\r\n").into_bytes()
+}
+
 impl Response {
     fn new(status: u16, content_type: &'static str, body: Vec<u8>) -> Response {
         Response { status, content_type, headers: Vec::new(), body }
@@ -36,6 +54,12 @@ impl Response {
         Response::new(status, "text/html; charset=UTF-8", body.into().into_bytes())
     }
 
+    /// The head of a response whose body is made while it is sent.
+    #[must_use]
+    pub fn streamed(content_type: &'static str) -> Response {
+        Response::new(200, content_type, Vec::new())
+    }
+
     /// Nothing but the status: what is wrong is for the log, not for whoever asks.
     #[must_use]
     pub fn error(status: u16) -> Response {
@@ -52,24 +76,36 @@ impl Response {
     /// The bytes to send; `head_only` for the method HEAD.
     #[must_use]
     pub fn encode(&self, keep_alive: bool, head_only: bool) -> Vec<u8> {
+        let mut bytes = self.head(&format!("Content-Length: {}\r\n", self.body.len()), keep_alive);
+        if !head_only {
+            bytes.extend_from_slice(&self.body);
+        }
+        bytes
+    }
+
+    /// The bytes that go before a body of that framing.
+    #[must_use]
+    pub fn encode_head(&self, framing: Framing, keep_alive: bool) -> Vec<u8> {
+        match framing {
+            Framing::Chunked => self.head("Transfer-Encoding: chunked\r\n", keep_alive),
+            Framing::UntilClosed => self.head("", false),
+        }
+    }
+
+    fn head(&self, length: &str, keep_alive: bool) -> Vec<u8> {
         let connection = if keep_alive { "keep-alive" } else { "close" };
         let mut head = format!(
-            "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: {connection}\r\n\
+            "HTTP/1.1 {} {}\r\nContent-Type: {}\r\n{length}Connection: {connection}\r\n\
              Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n",
             self.status,
             reason(self.status),
             self.content_type,
-            self.body.len()
         );
         for (name, value) in &self.headers {
             head += &format!("{name}: {value}\r\n");
         }
         head += "\r\n";
-        let mut bytes = head.into_bytes();
-        if !head_only {
-            bytes.extend_from_slice(&self.body);
-        }
-        bytes
+        head.into_bytes()
     }
 }
 
@@ -111,6 +147,7 @@ fn reason(status: u16) -> &'static str {
         426 => "Upgrade Required",
         429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
         503 => "Service Unavailable",
         505 => "HTTP Version Not Supported",
         _ => "Unknown",
@@ -129,6 +166,11 @@ mod tests {
              format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\nConnection: keep-alive\r\n{common}\r\n{{}}")),
             (Response::error(405).with_header("Allow", "GET").encode(false, true),
              format!("HTTP/1.1 405 Method Not Allowed\r\nContent-Type: text/plain; charset=UTF-8\r\nContent-Length: 19\r\nConnection: close\r\n{common}Allow: GET\r\n\r\n")),
+            (Response::streamed("text/x").with_header("X", "y").encode_head(Framing::Chunked, true),
+             format!("HTTP/1.1 200 OK\r\nContent-Type: text/x\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive\r\n{common}X: y\r\n\r\n")),
+            (Response::streamed("text/x").encode_head(Framing::UntilClosed, true),
+             format!("HTTP/1.1 200 OK\r\nContent-Type: text/x\r\nConnection: close\r\n{common}\r\n")),
+            (chunk_head(0x1a2b), "1a2b\r\n".to_owned()),
             (refused_upgrade(400, "Transport unknown"),
              "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-type: text/html\r\nContent-Length: 17\r\n\r\nTransport unknown".to_owned()),
             (refused_upgrade(426, ""),

@@ -1,8 +1,10 @@
 //! Packets from a client.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::de::DeserializeOwned;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 /// Most attachments of one packet, as in the reference server. With the transport's limit on a message it bounds what
@@ -50,8 +52,8 @@ pub enum Packet {
         ack: Option<u64>,
         /// Never a reserved name. A number, which is legal, is given as its decimal text.
         name: String,
-        /// The arguments, without the name.
-        args: Vec<Value>,
+        /// The arguments, without the name; or which of them has no value.
+        args: Result<Vec<Value>, BadValue>,
         /// The binary messages that followed, in order.
         attachments: Vec<Vec<u8>>,
     },
@@ -66,6 +68,17 @@ pub enum Packet {
         /// The binary messages that followed, in order.
         attachments: Vec<Vec<u8>>,
     },
+}
+
+/// An argument of an event that is sound JSON but has no value here: it holds a number out of range (`1e400`) or half a
+/// surrogate pair (`"\ud800"`, which a JavaScript client sends that cuts a text within an emoji). The reference server
+/// takes them, so the client is told what is wrong, and not cut off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadValue {
+    /// Which argument, from 0.
+    pub argument: usize,
+    /// Where that is an object: the field that holds it.
+    pub field: Option<String>,
 }
 
 /// Why a message is refused. In every case the connection is to be closed and its [`Assembler`] dropped.
@@ -85,7 +98,8 @@ pub enum DecodeError {
     AckIdTooLong,
     /// An ACK that does not say what it acknowledges.
     AckIdMissing,
-    /// The payload is not JSON, is cut off, holds a number or string that has no value (`1e400`, a lone surrogate).
+    /// The payload is not JSON, or is cut off. Outside the arguments of an event (see [`BadValue`]), also: it holds a
+    /// number or string that has no value.
     JsonBad,
     /// The payload is nested deeper than [`NESTING_MAX`].
     NestingTooDeep,
@@ -152,14 +166,15 @@ struct Awaiting {
 /// What can have attachments.
 #[derive(Debug)]
 enum Body {
-    Event { namespace: String, ack: Option<u64>, name: String, args: Vec<Value> },
+    Event { namespace: String, ack: Option<u64>, name: String, args: Result<Vec<Value>, BadValue> },
     Ack { namespace: String, id: u64, args: Vec<Value> },
 }
 
 impl Body {
     fn args(&self) -> &[Value] {
         match self {
-            Body::Event { args, .. } | Body::Ack { args, .. } => args,
+            Body::Event { args, .. } => args.as_deref().unwrap_or_default(),
+            Body::Ack { args, .. } => args,
         }
     }
 
@@ -279,11 +294,13 @@ fn disconnect_packet(rest: &str) -> Result<Packet, DecodeError> {
 fn event_body(rest: &str) -> Result<Body, DecodeError> {
     let (namespace, rest) = split_namespace(rest);
     let (ack, payload) = split_ack_id(rest)?;
-    let mut args = array(payload)?;
-    if args.is_empty() {
-        return Err(DecodeError::EventNameMissing);
-    }
-    let name = match args.remove(0) {
+    let (name, args) = match array::<Value>(payload) {
+        Ok(mut args) if !args.is_empty() => (args.remove(0), Ok(args)),
+        Ok(_) => return Err(DecodeError::EventNameMissing),
+        Err(DecodeError::JsonBad) => without_value(payload)?,
+        Err(error) => return Err(error),
+    };
+    let name = match name {
         Value::String(name) => name,
         // As JavaScript would name it: Display of a float, unlike that of serde_json's number, adds no `.0`.
         Value::Number(number) => match number.as_f64() {
@@ -296,6 +313,19 @@ fn event_body(rest: &str) -> Result<Body, DecodeError> {
         return Err(DecodeError::EventNameReserved);
     }
     Ok(Body::Event { namespace, ack, name, args })
+}
+
+/// The name of an event that cannot be read as a whole, where that is because an argument has no value: the grammar holds
+/// then, which is all that a raw value asks for.
+fn without_value(payload: &str) -> Result<(Value, Result<Vec<Value>, BadValue>), DecodeError> {
+    let has_value = |raw: &RawValue| serde_json::from_str::<Value>(raw.get()).is_ok();
+    let parts: Vec<&RawValue> = array(payload)?;
+    let (name, args) = parts.split_first().ok_or(DecodeError::EventNameMissing)?;
+    let name = serde_json::from_str(name.get()).map_err(|_| DecodeError::JsonBad)?;
+    let argument = args.iter().position(|raw| !has_value(raw)).ok_or(DecodeError::JsonBad)?;
+    let fields = serde_json::from_str::<BTreeMap<String, &RawValue>>(args[argument].get()).unwrap_or_default();
+    let field = fields.into_iter().find(|(_, raw)| !has_value(raw)).map(|(field, _)| field);
+    Ok((name, Err(BadValue { argument, field })))
 }
 
 fn ack_body(rest: &str) -> Result<Body, DecodeError> {
@@ -349,14 +379,14 @@ fn split_digits(text: &str) -> (&str, &str) {
     text.split_at(end)
 }
 
-fn array(payload: &str) -> Result<Vec<Value>, DecodeError> {
+fn array<'a, T: Deserialize<'a>>(payload: &'a str) -> Result<Vec<T>, DecodeError> {
     if !payload.starts_with('[') {
         return Err(DecodeError::NotAnArray);
     }
     json(payload)
 }
 
-fn json<T: DeserializeOwned>(payload: &str) -> Result<T, DecodeError> {
+fn json<'a, T: Deserialize<'a>>(payload: &'a str) -> Result<T, DecodeError> {
     if nests_too_deep(payload) {
         return Err(DecodeError::NestingTooDeep);
     }

@@ -14,5 +14,5 @@ mod encode;
 #[cfg(test)]
 mod tests;
 
-pub use decode::{ATTACHMENTS_MAX, Assembler, DecodeError, NESTING_MAX, Packet, placeholder};
+pub use decode::{ATTACHMENTS_MAX, Assembler, BadValue, DecodeError, NESTING_MAX, Packet, placeholder};
 pub use encode::{Outgoing, ack, ack_prefix, connect, connect_error, disconnect, encode, event, event_prefix};

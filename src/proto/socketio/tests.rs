@@ -53,7 +53,7 @@ fn event_of(
 ) -> Result<Option<Packet>, DecodeError> {
     let attachments = attachments.iter().map(|bytes| bytes.to_vec()).collect();
     let (namespace, name) = (namespace.to_owned(), name.to_owned());
-    Ok(Some(Packet::Event { namespace, ack, name, args: array_of(args), attachments }))
+    Ok(Some(Packet::Event { namespace, ack, name, args: Ok(array_of(args)), attachments }))
 }
 
 fn ack_of(namespace: &str, id: u64, args: Value, attachments: &[&[u8]]) -> Result<Option<Packet>, DecodeError> {
@@ -140,7 +140,11 @@ fn bad_messages() {
         (DecodeError::EventNameReserved, &[r#"2["disconnecting"]"#, r#"2["newListener"]"#]),
         (DecodeError::EventNameReserved, &[r#"51-["removeListener"]"#, r#"2["c\u006fnnect"]"#]),
         (DecodeError::JsonBad, &["0{", "0{]", "0/ns,x", "0{} x", "2[", r#"2["some"#, r#"2["a"]x"#, r#"2["a",]"#]),
-        (DecodeError::JsonBad, &[r#"2["a",1e400]"#, r#"2["a","\ud800"]"#, "2[\"a\0\"]", "30[1", "30['a']"]),
+        (DecodeError::JsonBad, &["2[\"a\0\"]", "30[1", "30['a']", "2[1e400]", r#"2["\ud800",1]"#, r#"2["a","\u12"]"#]),
+        (DecodeError::JsonBad, &["301[1e400]", r#"0{"a":1e400}"#, r#"0{"a":"\ud800"}"#, r#"2["a",1e400"#]),
+        (DecodeError::JsonBad, &[r#"2["a",1e400,]"#, r#"2["a","\ud800" 1]"#, r#"2["a",{"b":1e400,}]"#, "2[\"a\",1e]"]),
+        (DecodeError::EventNameMissing, &["2[null,1e400]"]),
+        (DecodeError::EventNameReserved, &[r#"2["connect",1e400]"#]),
         (DecodeError::AckIdNotANumber, &[r#"2x["a"]"#, r#"2-1["a"]"#, r#"21.5["a"]"#, r#"2 1["a"]"#, "2+"]),
         (DecodeError::AckIdNotANumber, &[r#"2/ns,1a["a"]"#, "2\u{661}[\"a\"]", "3x[]", "30x[]", r#"21-["a"]"#]),
         (DecodeError::AckIdTooLong, &[r#"218446744073709551616["a"]"#, "3000000000000000000001[]"]),
@@ -158,6 +162,32 @@ fn bad_messages() {
     check(&[Text(&format!(r#"2{digits}["a"]"#))], Err(DecodeError::AckIdTooLong));
     check(&[Text(&format!("3/ns,{digits}[]"))], Err(DecodeError::AckIdTooLong));
     check(&[Text(&format!("2{}[\"a\"]", "0".repeat(400)))], Err(DecodeError::AckIdTooLong));
+}
+
+#[test]
+fn arguments_without_a_value_are_named() {
+    fn check(messages: &[Message<'_>], argument: usize, field: Option<&str>) {
+        let bad = BadValue { argument, field: field.map(str::to_owned) };
+        match feed(messages) {
+            Ok(Some(Packet::Event { namespace, ack, name, args, .. })) => {
+                assert_eq!(
+                    (namespace.as_str(), ack, name.as_str(), args),
+                    ("/", Some(7), "a", Err(bad)),
+                    "{messages:?}"
+                );
+            }
+            other => panic!("{messages:?}: {other:?}"),
+        }
+    }
+    check(&[Text(r#"27["a",1e400]"#)], 0, None);
+    check(&[Text(r#"27["a",1,-1e999]"#)], 1, None);
+    check(&[Text(r#"27["a",[{"b":1e400}]]"#)], 0, None);
+    for bad in ["1e400", r#""\ud800""#, r#""\udc00""#, r#""x\ud83d""#, r#""\ud800\u0041""#, r#"[{"c":"\ud800"}]"#] {
+        check(&[Text(&format!(r#"27["a",{{"fine":"\ud83d\ude00","field":{bad},"z":1}}]"#))], 0, Some("field"));
+    }
+    check(&[Text(r#"27["a",{"\ud800":1}]"#)], 0, None);
+    let with_attachment = r#"51-7["a",{"field":1e400,"data":{"_placeholder":true,"num":0}}]"#;
+    check(&[Text(with_attachment), Binary(b"x")], 0, Some("field"));
 }
 
 #[test]
@@ -202,7 +232,7 @@ fn deep_json_fits_a_small_stack() {
     // Neither width nor brackets inside a string are nesting.
     let (wide, quoted) = ("[{}],".repeat(1000), r#"\"[{\\"#.repeat(1000));
     let text = format!(r#"2["a",{wide}"{quoted}"]"#);
-    assert!(matches!(feed(&[Text(&text)]), Ok(Some(Packet::Event { args, .. })) if args.len() == 1001));
+    assert!(matches!(feed(&[Text(&text)]), Ok(Some(Packet::Event { args: Ok(args), .. })) if args.len() == 1001));
 }
 
 #[test]
@@ -277,7 +307,7 @@ proptest! {
     ) {
         let raw = raw(&args);
         let text = event(&namespace, &name, &raw.iter().map(String::as_str).collect::<Vec<_>>());
-        let want = Packet::Event { namespace, ack: None, name, args, attachments: Vec::new() };
+        let want = Packet::Event { namespace, ack: None, name, args: Ok(args), attachments: Vec::new() };
         prop_assert_eq!(feed(&[Text(&text[1..])]), Ok(Some(want)));
     }
 
@@ -327,7 +357,7 @@ proptest! {
             }
         }
         prop_assert_ne!(&last, &Ok(None));
-        if let Ok(Some(Packet::Event { args, attachments, .. } | Packet::Ack { args, attachments, .. })) = last {
+        if let Ok(Some(Packet::Event { args: Ok(args), attachments, .. } | Packet::Ack { args, attachments, .. })) = last {
             for index in args.iter().filter_map(placeholder) {
                 prop_assert!(index < attachments.len());
             }

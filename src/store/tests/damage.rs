@@ -11,9 +11,9 @@ fn database() -> TempDir {
     let place = Place::new();
     for number in 0..SESSIONS {
         let session = place.add(&format!("Session number {number}"));
-        place.write(vec![prompt(&session, 1, "p", "What is it?"), Change::Text(session.key, 2, "What is it?".into())]);
+        place.write(vec![prompt(&session, 1, "p", "What is it?"), Change::Said(session.key, "What is it?".into())]);
         place.write((1..=20).map(|seq| event(&session, seq, &format!(r#","x":"{}""#, "x".repeat(100)))).collect());
-        place.write(vec![ended(&session, "p", 20, "It is that."), Change::Text(session.key, 3, "It is that.".into())]);
+        place.write(vec![ended(&session, "p", 20, "It is that."), Change::Said(session.key, "It is that.".into())]);
         place.write(vec![prompt(&session, 2, "q", "What else?"), Change::Question(session.key, "r".into())]);
     }
     place.stopped()
@@ -34,8 +34,7 @@ fn use_all(place: &Place, what: &str) {
     }
     // What is asked is kept or refused, and either way what was there stays.
     for row in rows.iter().take(3) {
-        let _ =
-            place.submit_as(vec![prompt(row, 3, "new", "new"), Change::Text(row.key, 6, "new".into())], true).wait();
+        let _ = place.submit_as(vec![prompt(row, 3, "new", "new"), Change::Said(row.key, "new".into())], true).wait();
         let _ = place.submit(vec![event(row, 21, "")]).wait();
     }
     assert_eq!(place.store.list(None, None, 2 * SESSIONS).map(|rows| rows.len()), Ok(SESSIONS), "{what}");

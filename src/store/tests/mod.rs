@@ -89,7 +89,7 @@ impl Place {
     /// A session, stored.
     fn add(&self, title: &str) -> SessionRow {
         let row = row(self.store.new_key(), title);
-        self.write(vec![Change::Session(row.clone().into()), Change::Text(row.key, 0, title.to_owned())]);
+        self.write(vec![Change::Session(row.clone().into()), Change::Title(row.key, title.to_owned())]);
         row
     }
 
@@ -129,6 +129,8 @@ fn row(key: Key, title: &str) -> SessionRow {
         source: "here".into(),
         uuid: format!("uuid-{key}"),
         has_turns: true,
+        last_message: None,
+        title_given: false,
         forked_from: None,
         title: Some(title.to_owned()),
         cwd: "/home/anybody/Projects".into(),

@@ -177,6 +177,7 @@ fn what_a_start_and_a_list_read_is_found_by_index() {
     };
     for (sql, index) in [
         (list::list_sql().as_str(), "INDEX sessions_by_activity"),
+        (list::SEARCH_SQL, "COVERING INDEX sessions_by_activity"),
         (query::UNFINISHED, "INDEX prompts_open"),
         (query::UNFINISHED, "INDEX questions_open"),
         (query::LAST_SEQ, "SEARCH events USING INTEGER PRIMARY KEY"),

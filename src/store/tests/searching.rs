@@ -5,7 +5,7 @@ fn place(sessions: &[(&str, &[&str])]) -> Place {
     let place = Place::new();
     for (title, texts) in sessions.iter().rev() {
         let row = place.add(title);
-        let texts = (2..).zip(*texts).map(|(number, text)| Change::Text(row.key, number, (*text).to_owned()));
+        let texts = texts.iter().map(|text| Change::Said(row.key, (*text).to_owned()));
         place.write(texts.collect());
     }
     place
@@ -62,7 +62,7 @@ fn everything_in_a_query_is_only_text() {
         ("%", &[]),
         ("_", &[]),
         ("';--", &[]),
-        ("apple pear", &[]),
+        ("apple pear", &[3]),
         ("\0apple", &[3]),
     ];
     let titles = ["Über den Fluß", "plain", "हिन्दी कमाल", "Projects"];
@@ -100,8 +100,17 @@ fn the_same_is_found_whether_a_word_is_rare_or_common() {
     let cursor = Cursor { last_activity: found[1].last_activity, id: found[1].id.clone() };
     let rest = place.store.list(Some(&query), Some(&cursor), 2).expect("a list");
     assert_eq!(rest.iter().map(|row| row.title.as_deref()).collect::<Vec<_>>(), [Some("last")]);
-    let has = |row: &SessionRow| place.store.has_words(row.key, &query).expect("looked");
-    assert!(has(&found[0]) && has(&rest[0]) && !has(&row(99, "")));
+    assert!(query.was_found_in(found[0].key) && query.was_found_in(rest[0].key) && !query.was_found_in(99));
+}
+
+#[test]
+fn what_was_said_is_found_however_much_it_is() {
+    let long = "lorem ipsum ".repeat(1000);
+    let texts: Vec<String> = (0..9).map(|number| format!("{long} only{number}")).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let place = place(&[("much", &texts), ("little", &["only3"])]);
+    assert_eq!(place.titles(Some("only3")), ["much", "little"]);
+    assert_eq!(place.titles(Some("only0 only8 lorem")), ["much"], "whichever stretch they are in");
 }
 
 #[test]
@@ -109,7 +118,7 @@ fn a_new_title_takes_the_place_of_the_old_one() {
     let place = place(&[("before", &[])]);
     let mut row = place.store.list(None, None, 1).expect("a list").remove(0);
     row.title = Some("after".into());
-    place.write(vec![Change::Session(row.clone().into()), Change::Text(row.key, 0, "after".into())]);
+    place.write(vec![Change::Session(row.clone().into()), Change::Title(row.key, "after".into())]);
     assert_eq!((place.titles(Some("before")), place.titles(Some("after"))), (vec![], vec!["after".to_owned()]));
 }
 

@@ -22,13 +22,18 @@ fn a_prompt_is_accepted_once_under_its_name() {
         (&two, "a", "ho", Accepted::New),
     ];
     for (number, (session, id, text, expected)) in (1..).zip(cases) {
-        let found =
-            place.write(vec![prompt(session, number, id, text), Change::Text(session.key, 2 * number, id.into())]);
+        let found = place.write(vec![prompt(session, number, id, text), Change::Said(session.key, id.into())]);
         assert_eq!(found, expected, "{} {id} {text}", session.id);
     }
     // What comes with one that is not new is not written either.
     let indexed: i64 = place.beside().query_row("SELECT count(*) FROM search", [], |row| row.get(0)).expect("counted");
-    assert_eq!(indexed, 5, "two titles, three prompts");
+    assert_eq!(indexed, 4, "a title and a stretch of each");
+    let sql = "SELECT body FROM stretches ORDER BY session";
+    let bodies: Vec<String> = (place.beside().prepare(sql).expect("prepared").query_map([], |row| row.get(0)))
+        .expect("read")
+        .collect::<Result<_, _>>()
+        .expect("texts");
+    assert_eq!(bodies, ["a\nb", "a"], "each once");
     let mut other = prompt(&one, 9, "a", "hi");
     if let Change::Accept(prompt) = &mut other {
         prompt.content = Some("[]".into());
@@ -156,8 +161,7 @@ fn without_its_index_everything_but_the_search_goes_on() {
     place.beside().execute_batch("UPDATE search_data SET block = x'ff'; DELETE FROM search_idx").expect("broken");
     let dir = place.killed();
     let place = Place::at(dir);
-    let accept =
-        |number, id| vec![prompt(&session, number, id, "hi"), Change::Text(session.key, 2 * number, "hi".into())];
+    let accept = |number, id| vec![prompt(&session, number, id, "hi"), Change::Said(session.key, "hi".into())];
     assert_eq!(place.submit_as(accept(1, "p"), true).wait(), Ok(Accepted::New));
     assert_eq!(place.submit_as(accept(2, "q"), true).wait(), Ok(Accepted::New));
     assert_eq!(place.submit_as(accept(3, "q"), true).wait(), Ok(Accepted::Again));
@@ -174,9 +178,9 @@ fn a_deleted_session_leaves_nothing_but_the_name_of_its_conversation() {
         place.write(vec![
             event(session, 1, ""),
             prompt(session, 1, "p", "words of the prompt"),
-            Change::Text(session.key, 2, "words of the prompt".into()),
+            Change::Said(session.key, "words of the prompt".into()),
             ended(session, "p", 1, "words of the reply"),
-            Change::Text(session.key, 3, "words of the reply".into()),
+            Change::Said(session.key, "words of the reply".into()),
             Change::Question(session.key, "r".into()),
         ]);
     }
@@ -189,7 +193,7 @@ fn a_deleted_session_leaves_nothing_but_the_name_of_its_conversation() {
     for table in ["events", "prompts", "questions", "sessions"] {
         assert_eq!(left(&format!("SELECT count(*) FROM {table}")), 1, "{table}");
     }
-    assert_eq!(left("SELECT count(*) FROM search"), 3);
+    assert_eq!((left("SELECT count(*) FROM search"), left("SELECT count(*) FROM stretches")), (2, 1));
     assert_eq!(place.store.is_known_conversation(&gone.uuid), Ok(true));
 }
 

@@ -44,7 +44,7 @@ fn json_lines_are_json() {
     for line in server.stderr_text().lines() {
         let record: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
         let names: Vec<&String> = record.as_object().expect("an object").keys().collect();
-        assert_eq!(names, ["level", "message", "target", "time"], "{line}");
+        assert_eq!(names, ["time", "level", "target", "message"], "{line}");
     }
 }
 

@@ -58,8 +58,6 @@ fn malformed_packets_close_the_connection() {
         "42[\"a\"]x",
         "42[\"some\"",
         "42[\"a\",]",
-        "42[\"a\",1e400]",
-        "42[\"a\",\"\\ud800\"]",
         "42[\"a\",NaN]",
         &deep,
         // reserved names
@@ -117,6 +115,33 @@ fn malformed_packets_close_the_connection() {
         check_closes(&server.connect(json!({})), &[case], None);
     }
     server.connect(json!({})).must("listSessions", json!({}));
+}
+
+#[test]
+fn values_that_are_none_here_are_bad_requests() {
+    let server = server();
+    let (client, session) = text_client(&server);
+    let ask = |id: u64, fields: &str| {
+        client.send_raw(&format!("42{id}[\"askClaudeCode\",{{\"sessionId\":\"{session}\",{fields}}}]"));
+        client.wait_ack(id)
+    };
+    for (id, field, value) in [
+        (1, "prompt", r#""cut within an emoji \ud83d""#),
+        (2, "prompt", "1e400"),
+        (3, "promptId", r#""\udc00""#),
+        (4, "context", r#"{"selectedText":{"start":-1e999}}"#),
+        (5, "ignored", "1e400"),
+    ] {
+        let prompt = if field == "prompt" { "" } else { "\"prompt\":\"p\"," };
+        let ack = ask(id, &format!("{prompt}\"{field}\":{value}"));
+        assert_eq!((&ack["error"]["code"], &ack["error"]["field"]), (&json!("bad_request"), &json!(field)), "{ack}");
+    }
+    client.send_raw("427[\"listSessions\",1e400]");
+    assert_eq!(client.wait_ack(7)["error"]["field"], "data");
+    client.send_raw("42[\"listSessions\",{\"query\":\"\\ud800\"}]");
+    let error = client.wait_event("serverError", |error| error["event"] == "listSessions");
+    assert_eq!(error["code"], "bad_request");
+    client.must("listSessions", json!({}));
 }
 
 #[test]

@@ -154,14 +154,14 @@ fn a_directory_is_under_a_root_by_its_own_name() {
 
 #[test]
 fn of_several_directories_the_folder_decides() {
-    let (first, last) = (Path::new("/work/first"), Path::new("/work/last.one"));
+    let (first, last) = (Path::new("/srv/first"), Path::new("/srv/last.one"));
     let moved = json!({"type": "relocated", "relocatedCwd": last});
     let walk = [at(prompt(1, None, "a"), first), at(answer(2, 1, "b"), last)];
     let cases = [
-        ("-work-first", walk.to_vec(), first),
-        ("-work-last-one", walk.to_vec(), last),
+        ("-srv-first", walk.to_vec(), first),
+        ("-srv-last-one", walk.to_vec(), last),
         ("-work", walk.to_vec(), first),
-        ("-work-last-one", vec![walk[0].clone(), moved.clone()], last),
+        ("-srv-last-one", vec![walk[0].clone(), moved.clone()], last),
         ("-work", vec![walk[0].clone(), moved], last),
     ];
     for (name, lines, expected) in cases {
