@@ -172,7 +172,18 @@ impl Session {
         limits: (usize, usize),
     ) -> Result<Vec<Item>, Error> {
         let stored = self.context.store.events(self.key, &self.id, between, descending, limits);
-        Ok(self.without_holes(stored.map_err(storage_error)?, between, descending, limits.0))
+        let stored = stored.map_err(storage_error)?;
+        let found = stored.len();
+        let items = self.without_holes(stored, between, descending, limits.0);
+        if items.len() == found {
+            return Ok(items);
+        }
+        // What is not there any more was not lost.
+        if self.with(|state, _| state.deleted) {
+            return Err(Error::invalid_session());
+        }
+        log::error!("session {}: events between {} and {} are lost", self.id, between.0, between.1);
+        Ok(items)
     }
 
     /// All numbers between these two were given: what is missing was lost to damage, and a hole in a page would be taken
@@ -198,9 +209,6 @@ impl Session {
         }
         if found == 0 {
             items.extend(numbers.take(count).map(|number| self.lost_item(number, 0)));
-        }
-        if items.len() > found {
-            log::error!("session {}: events between {after} and {before} are lost", self.id);
         }
         items
     }

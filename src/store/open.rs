@@ -30,7 +30,9 @@ pub enum OpenError {
 
 impl OpenError {
     pub(super) fn of(path: &Path, error: &rusqlite::Error) -> OpenError {
-        let message = format!("{}: {error}", path.display());
+        // One line, whatever statement SQLite shows.
+        let what = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+        let message = format!("{}: {what}", path.display());
         match error.sqlite_error_code() {
             Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::DiskFull) => {
                 OpenError::Unusable(message)
