@@ -172,52 +172,25 @@ impl Session {
         limits: (usize, usize),
     ) -> Result<Vec<Item>, Error> {
         let stored = self.context.store.events(self.key, &self.id, between, descending, limits);
-        let stored = stored.map_err(storage_error)?;
-        let found = stored.len();
-        let items = self.without_holes(stored, between, descending, limits.0);
-        if items.len() == found {
-            return Ok(items);
-        }
-        // What is not there any more was not lost.
-        if self.with(|state, _| state.deleted) {
-            return Err(Error::invalid_session());
-        }
-        log::error!("session {}: events between {} and {} are lost", self.id, between.0, between.1);
-        Ok(items)
-    }
-
-    /// All numbers between these two were given: what is missing was lost to damage, and a hole in a page would be taken
-    /// for the end of the history, or for a page to be asked for again.
-    fn without_holes(
-        &self,
-        stored: Vec<StoredEvent>,
-        (after, before): (u64, u64),
-        descending: bool,
-        count: usize,
-    ) -> Vec<Item> {
-        let mut numbers: Box<dyn Iterator<Item = u64>> =
-            if descending { Box::new((after + 1..before).rev()) } else { Box::new(after + 1..before) };
-        let found = stored.len();
-        let mut items = Vec::with_capacity(found);
-        for event in stored {
-            let (seq, time) = (event.seq, event.time);
-            let missing = numbers.by_ref().take_while(|number| *number != seq);
-            items.extend(missing.take(count - items.len()).map(|number| self.lost_item(number, time)));
-            if items.len() < count {
-                items.push(self.item(event));
+        let all = without_holes(stored.map_err(storage_error)?, between, descending, limits.0);
+        if all.iter().any(Result::is_err) {
+            // What was deleted in the meantime was not lost.
+            if self.with(|state, _| state.deleted) {
+                return Err(Error::invalid_session());
             }
+            log::error!("session {}: events between {} and {} are lost", self.id, between.0, between.1);
         }
-        if found == 0 {
-            items.extend(numbers.take(count).map(|number| self.lost_item(number, 0)));
-        }
-        items
+        Ok(all
+            .into_iter()
+            .map(|event| event.map_or_else(|seq| self.lost_item(seq), |event| self.item(event)))
+            .collect())
     }
 
-    fn lost_item(&self, seq: u64, time: u64) -> Item {
+    fn lost_item(&self, seq: u64) -> Item {
         let text = "this event is lost: the server's database is damaged";
         let (level, code) = ("error", "storage_damaged");
         let notice = Notice { session_id: &self.id, seq, level, code, text, prompt_id: None };
-        Item { seq, time, name: "notice", data: json(&notice).into(), whole: None }
+        Item { seq, time: 0, name: "notice", data: json(&notice).into(), whole: None }
     }
 
     fn item(&self, event: StoredEvent) -> Item {
@@ -272,6 +245,39 @@ impl Session {
     }
 }
 
+/// All numbers between these two were given: where one is missing it was lost to damage, and a hole in a page would be taken
+/// for the end of the history, or for a page to be asked for again. At most `count`, each the event or only its number.
+fn without_holes(
+    stored: Vec<StoredEvent>,
+    (after, before): (u64, u64),
+    descending: bool,
+    count: usize,
+) -> Vec<Result<StoredEvent, u64>> {
+    let step = |number: u64| if descending { number.saturating_sub(1) } else { number + 1 };
+    let mut next = if descending { before.saturating_sub(1) } else { after + 1 };
+    let mut all = Vec::with_capacity(stored.len());
+    for event in stored {
+        // One that is out of its place has a damaged number.
+        if if descending { event.seq > next } else { event.seq < next } {
+            continue;
+        }
+        while next != event.seq && all.len() < count {
+            all.push(Err(next));
+            next = step(next);
+        }
+        if all.len() == count {
+            return all;
+        }
+        all.push(Ok(event));
+        next = step(next);
+    }
+    while all.iter().all(Result::is_err) && after < next && next < before && all.len() < count {
+        all.push(Err(next));
+        next = step(next);
+    }
+    all
+}
+
 fn foreign_log() -> Error {
     Error::new(Code::SeqGap, "these numbers belong to an earlier run of the server: load the history anew")
 }
@@ -321,6 +327,36 @@ mod tests {
             assert_eq!((numbers(&page), page.more), expected, "{range:?} {count}");
         }
         assert_eq!(numbers(&Draft::of(&log, Range::After(0), 9, 1).finish()), [1], "never an empty page");
+    }
+
+    #[test]
+    fn what_is_lost_leaves_its_number() {
+        let event = |seq| StoredEvent { seq, time: 0, name: String::new(), data: "{}".into(), essentials: None };
+        type Case<'a> = (bool, &'a [u64], (u64, u64), usize, &'a [i64]);
+        let cases: [Case<'_>; 14] = [
+            (false, &[1, 2, 3], (0, 4), 9, &[1, 2, 3]),
+            (false, &[1, 3], (0, 4), 9, &[1, -2, 3]),
+            (false, &[3, 4], (0, 9), 9, &[-1, -2, 3, 4]),
+            (false, &[4], (0, 9), 2, &[-1, -2]),
+            (false, &[2], (0, 9), 2, &[-1, 2]),
+            (false, &[], (3, 6), 9, &[-4, -5]),
+            (false, &[], (3, 6), 1, &[-4]),
+            (false, &[], (5, 6), 9, &[]),
+            (false, &[1, 2, 900, 4, 5], (0, 6), 4, &[1, 2, -3, -4]),
+            (true, &[3, 2, 1], (0, 4), 9, &[3, 2, 1]),
+            (true, &[5, 3], (2, 6), 9, &[5, -4, 3]),
+            (true, &[3], (0, 6), 9, &[-5, -4, 3]),
+            (true, &[5, 4, 900, 2, 1], (0, 6), 9, &[5, 4, -3, 2, 1]),
+            (true, &[], (0, 3), 9, &[-2, -1]),
+        ];
+        for (descending, stored, between, count, expected) in cases {
+            let all = without_holes(stored.iter().copied().map(event).collect(), between, descending, count);
+            let signed = all.into_iter().map(|event| match event {
+                Ok(event) => event.seq.cast_signed(),
+                Err(lost) => -lost.cast_signed(),
+            });
+            assert_eq!(signed.collect::<Vec<_>>(), expected, "{descending} {stored:?} {between:?} {count}");
+        }
     }
 
     #[test]

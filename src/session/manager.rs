@@ -394,11 +394,7 @@ fn global_session(context: &Arc<Context>, defaults: &Choices) -> Result<Arc<Sess
         }
         None => {
             let global = Session::new(GLOBAL_SESSION, defaults.clone(), false, context.clone());
-            global.store_first(|outcome| {
-                if let Err(error) = outcome {
-                    log::error!("the shared session is not stored: {}", error.message);
-                }
-            });
+            global.store();
             global
         }
     };

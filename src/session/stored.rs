@@ -42,6 +42,11 @@ impl Session {
         });
     }
 
+    /// Stores the session as it is, now or when there is room.
+    pub fn store(&self) {
+        self.with(|state, _| state.changed = true);
+    }
+
     /// What this server was started with goes before what the session had.
     pub fn choose(&self, given: &Choices) {
         self.with(|state, _| {
@@ -178,6 +183,8 @@ impl State {
                 "interrupted_by_restart",
                 "the server was stopped while this prompt was with Claude: ask again if it is still wanted",
             ),
+            // The server was killed between the end of the session and that of the prompt.
+            (false, false) if self.ended => return self.cancel_prompt(batch, &prompt),
             (false, false) => return self.queue.push_back(prompt),
         };
         self.record_asked(batch, &mut prompt);

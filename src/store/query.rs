@@ -17,7 +17,7 @@ pub(super) const RESPONSES: &str = "SELECT end_seq, response, id FROM prompts WH
     AND end_seq > ?3 AND end_seq <= ?4 AND response IS NOT NULL ORDER BY end_seq, key";
 
 pub(super) const LAST_SEQ: &str = "SELECT key FROM events WHERE key > ?1 AND key < ?2 AND log <= ?3 \
-    ORDER BY key DESC LIMIT 1";
+    ORDER BY key DESC LIMIT 2";
 
 /// An event as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -277,9 +277,12 @@ impl Store {
 }
 
 fn last_seq(db: &Connection, session: Key, log: i64) -> rusqlite::Result<u64> {
-    let bounds = params![first_key(session), first_key(session + 1), log];
-    let key: Option<i64> = db.prepare_cached(LAST_SEQ)?.query_row(bounds, |row| row.get(0)).optional()?;
-    Ok(key.map_or(0, |key| number(key, session)))
+    let mut statement = db.prepare_cached(LAST_SEQ)?;
+    let keys = statement.query_map(params![first_key(session), first_key(session + 1), log], |row| row.get(0))?;
+    let last: Vec<u64> = keys.map(|key| key.map(|key| number(key, session))).collect::<rusqlite::Result<_>>()?;
+    // Numbers have no holes: one that is too large is damaged, and was the one behind the others.
+    let before = last.get(1).copied().unwrap_or(0);
+    Ok(last.first().map_or(0, |last| (*last).min(before + 1)))
 }
 
 fn number(key: i64, session: Key) -> u64 {

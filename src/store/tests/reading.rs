@@ -91,3 +91,18 @@ fn questions_are_open_until_they_are_resolved() {
     assert_eq!((resolution("b"), resolution("c")), (None, None));
     assert_eq!(place.store.unfinished(), Ok(vec![session.id]));
 }
+
+#[test]
+fn a_damaged_last_number_is_not_gone_on_from() {
+    let place = Place::new();
+    let session = place.add("mine");
+    for (events, expected) in [(0, 0), (1, 1), (3, 3)] {
+        let from = place.store.last_seq(session.key).expect("read") + 1;
+        place.write((from..=events).map(|seq| event(&session, seq, "")).collect());
+        assert_eq!(place.store.last_seq(session.key), Ok(expected));
+    }
+    place.beside().execute_batch("UPDATE events SET key = key + 4096 WHERE key & 255 = 3").expect("done");
+    assert_eq!(place.store.last_seq(session.key), Ok(3));
+    place.beside().execute_batch("DELETE FROM events WHERE key & 255 < 3").expect("done");
+    assert_eq!(place.store.last_seq(session.key), Ok(1));
+}

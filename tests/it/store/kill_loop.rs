@@ -30,7 +30,7 @@ const KILLS_EACH: u64 = 10;
 const ISOLATED_SESSIONS: usize = 3;
 
 /// What clients send between two kills.
-const EVENTS_MAX: usize = 20;
+const EVENTS_MAX: usize = 16;
 
 /// Where the server may die, and within how many passes.
 const POINTS: [(&str, u64); 5] =

@@ -288,6 +288,57 @@ fn numbers_of_before_are_good_as_far_as_they_were_stored() {
     }
 }
 
+#[test]
+fn what_came_with_a_prompt_is_kept_with_it() {
+    for (end, clean) in super::ENDS {
+        let place = place();
+        let never = place.root().join("never").display().to_string();
+        let first = Server::builder(crate::scene::EXE).workspace(&place).bad_agent(&["slow-start", &never]).start();
+        let (asking, session) = client(&first, json!({}));
+        let with = |content: &[u8], text: &str, client: &Client| {
+            let file = |num: u8, name: &str, kind: &str| json!({"name": name, "mediaType": kind, "data": {"_placeholder": true, "num": num}});
+            let files = [file(0, "a.txt", "text/plain"), file(1, "b.bin", "application/octet-stream")];
+            let data = json!({"sessionId": session, "prompt": text, "promptId": "p1", "attachments": files});
+            client.wait_ack(client.start_emit_binary("askClaudeCode", data, &[content, b"\x00\x01"]))
+        };
+        assert_eq!(with(b"inside", "content", &asking)["ok"], true);
+        let asked = asking.wait_event("prompt", |_| true);
+        assert_eq!(asked["attachments"].as_array().map(Vec::len), Some(2));
+        end(first);
+        let second = on(&place).start();
+        let (back, _) = client(&second, json!({"sessionId": session, "afterSeq": 0}));
+        let got = back.wait_response("p1")["fullResponse"].as_str().expect("text").to_owned();
+        assert_eq!(back.events_named("prompt"), [asked], "clean: {clean}");
+        let path = place.data().join("sessions").join(&session).join("files/b.bin");
+        assert!(got.contains("inside") && got.contains(&path.display().to_string()), "clean: {clean}: {got}");
+        assert_eq!(fs::read(path).expect("the file"), [0, 1]);
+        assert_eq!(with(b"inside", "content", &back)["ok"], true, "the same");
+        assert_eq!(with(b"another", "content", &back)["error"]["code"], "conflict");
+        stop(second);
+    }
+}
+
+#[test]
+fn a_prompt_that_waited_in_a_closed_session_does_not_run() {
+    let place = place();
+    let never = place.root().join("never").display().to_string();
+    let first = Server::builder(crate::scene::EXE).workspace(&place).bad_agent(&["slow-start", &never]).start();
+    let (asking, session) = client(&first, json!({}));
+    assert_eq!(ask_as(&asking, &session, "p1", "words 2")["ok"], true);
+    kill(first);
+    // As a kill leaves it between the end of the session and that of the prompt.
+    let database = rusqlite::Connection::open(super::database_file(&place)).expect("the database");
+    database.execute_batch("UPDATE sessions SET ended = 1").expect("closed");
+    drop(database);
+    let second = on(&place).start();
+    let (back, _) = client(&second, json!({"sessionId": session, "afterSeq": 0}));
+    assert_eq!(back.wait_response("p1")["status"], "interrupted");
+    back.must("resumeSession", json!({"sessionId": session}));
+    answered(&back, &session, "p2", "words 1");
+    assert_eq!(ledger(&place), ["words 1"]);
+    stop(second);
+}
+
 /// The directories of a server of the other mode, left as they are.
 fn sessions_in(place: &Workspace) -> i64 {
     super::database(place).query_row("SELECT count(*) FROM sessions", [], |row| row.get(0)).expect("counted")
