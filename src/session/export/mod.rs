@@ -111,6 +111,10 @@ impl Export {
         if self.page.is_empty() && self.read < self.last {
             self.page = self.session.items_after(self.read, PAGE_EVENTS_MAX, PAGE_BYTES)?;
             self.page.retain(|item| item.seq <= self.last);
+            // Looked at behind it: what was read before that is whole.
+            if self.session.with(|state, _| state.deleted) {
+                return Err(Error::invalid_session());
+            }
         }
         Ok(())
     }
@@ -119,7 +123,7 @@ impl Export {
         self.read_page().map_err(|error| io::Error::other(error.message))?;
         let mut piece = self.head.take().unwrap_or_default();
         for item in std::mem::take(&mut self.page) {
-            // A hole: the session was deleted in the meantime, or the store is damaged.
+            // A hole: nothing must be taken for whole that is not.
             if item.seq != self.read + 1 {
                 break;
             }
