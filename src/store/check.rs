@@ -23,7 +23,8 @@ pub(super) fn files(path: &Path) -> Result<(), OpenError> {
     let unusable = |error: std::io::Error| OpenError::Unusable(format!("{}: {error}", path.display()));
     let mut header = [0; HEADER_BYTES];
     let mut file = File::open(path).map_err(unusable)?;
-    if file.metadata().map_err(unusable)?.len() < HEADER_BYTES as u64 {
+    let bytes = file.metadata().map_err(unusable)?.len();
+    if bytes < HEADER_BYTES as u64 {
         return Err(damaged("it is empty, or cut off"));
     }
     file.read_exact(&mut header).map_err(unusable)?;
@@ -35,6 +36,14 @@ pub(super) fn files(path: &Path) -> Result<(), OpenError> {
         [2, 2] => {}
         [1, 1] if !has_log(path) => {}
         _ => return Err(damaged("it does not go with its write-ahead log")),
+    }
+    let number =
+        |at: usize| u64::from(u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]));
+    // SQLite reads what is missing as zeros. With a log, whole pages may be there in place of here.
+    let (pages, page_bytes) = (number(28), (number(14) & 0xffff).max(1));
+    let is_whole = bytes == pages * page_bytes && number(24) == number(92);
+    if bytes % page_bytes != 0 || !is_whole && !has_log(path) {
+        return Err(damaged("it is cut off"));
     }
     let (unused_bytes, encoding) = (header[20], &header[56..60]);
     if unused_bytes != 0 || encoding != [0, 0, 0, 1] {
