@@ -225,7 +225,7 @@ fn content(place: &Workspace) -> Vec<(String, Vec<u8>)> {
     let name = |path: &Path| path.file_name().expect("a name").to_string_lossy().into_owned();
     let read = |path: PathBuf| (name(&path), fs::read(&path).unwrap_or_default());
     let mut content: Vec<_> = entries.map(read).collect();
-    let is_left = |name: &str, bytes: &[u8]| !name.ends_with("-shm") && !(name.ends_with("-wal") && bytes.is_empty());
+    let is_left = |name: &str, bytes: &[u8]| !(name.ends_with("-shm") || (name.ends_with("-wal") && bytes.is_empty()));
     content.retain(|(name, bytes)| name.starts_with("sessions.") && is_left(name, bytes));
     content.sort();
     content
