@@ -28,6 +28,7 @@ mod fields;
 mod files;
 mod fork;
 mod history;
+mod interrupt;
 pub mod keeper;
 mod life;
 pub mod live;

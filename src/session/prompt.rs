@@ -15,8 +15,8 @@ use super::fanout::{Audience, Batch, Reply, Stream};
 use super::files::Files;
 use super::session::Session;
 use super::state::{
-    Accepting, Context, Interrupt, Phase, Prompt, QUEUE_BYTES_MAX, QUEUE_PROMPTS_MAX, RESOLVED_MAX, Resolved, Running,
-    State, WhenStopped, shortened, storage_error, uuid_v4,
+    Accepting, Context, Phase, Prompt, QUEUE_BYTES_MAX, QUEUE_PROMPTS_MAX, RESOLVED_MAX, Resolved, Running, State,
+    WhenStopped, shortened, storage_error, uuid_v4,
 };
 use super::title::title_from;
 use crate::failpoint;
@@ -69,13 +69,6 @@ struct Asked<'a> {
 }
 
 #[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Interrupted {
-    ok: bool,
-    still_queued: Vec<String>,
-}
-
-#[derive(Serialize)]
 struct Done {
     ok: bool,
 }
@@ -107,66 +100,6 @@ impl Session {
                 }
             }
         });
-    }
-
-    /// Stops the running turn. The reply comes when Claude has answered.
-    pub fn interrupt(&self, prompt_id: Option<&str>, clear_queue: bool, reply: Reply) {
-        self.with(|state, batch| {
-            if clear_queue {
-                state.clear_queue(batch);
-            }
-            let other = |running: &Running| prompt_id.is_some_and(|id| id != running.prompt.id);
-            if state.running.as_ref().is_some_and(other) || (prompt_id.is_some() && state.running.is_none()) {
-                // What was to be stopped has ended by itself: as wanted.
-                return reply.ok(&state.still_queued());
-            }
-            if let Some(interrupt) = &mut state.interrupt {
-                return interrupt.replies.push(reply);
-            }
-            match &mut state.running {
-                Some(running) if !running.written => {
-                    running.interrupted = true;
-                    state.finish_unwritten(batch);
-                    reply.ok(&state.still_queued());
-                    state.advance(batch, self);
-                }
-                _ if state.phase == Phase::Busy => {
-                    let until = Instant::now() + self.context.interrupt_timeout;
-                    state.end_until.get_or_insert(until);
-                    if let Some(running) = &mut state.running {
-                        running.interrupted = true;
-                    }
-                    let request_id = state.next_control_id();
-                    state.write(claude::control_request_line(&request_id, "interrupt"));
-                    state.interrupt = Some(Interrupt { request_id, until, replies: vec![reply] });
-                }
-                _ => reply.ok(&state.still_queued()),
-            }
-        });
-    }
-
-    /// Takes a waiting prompt out of the queue.
-    pub fn cancel(&self, prompt_id: &str, reply: Reply) {
-        let outcome = self.with(|state, batch| {
-            if let Some(at) = state.queue.iter().position(|prompt| prompt.id == prompt_id) {
-                if let Some(prompt) = state.queue.remove(at) {
-                    state.cancel_prompt(batch, &prompt);
-                }
-                state.changed = true;
-                return Some(Ok(()));
-            }
-            let running = state.running.as_ref().is_some_and(|running| running.prompt.id == prompt_id);
-            running.then(|| Err(Error::new(Code::Conflict, "this prompt runs already: interrupt it instead")))
-        });
-        let outcome = outcome.unwrap_or_else(|| match self.context.store.prompt(self.key, prompt_id) {
-            Ok(Some(_)) => Err(Error::new(Code::Conflict, "this prompt is over already")),
-            Ok(None) => Err(Error::field("promptId", "is not a prompt of this session")),
-            Err(trouble) => Err(storage_error(trouble)),
-        });
-        match outcome {
-            Ok(()) => reply.ok(&Done { ok: true }),
-            Err(error) => reply.fail(&error),
-        }
     }
 
     /// Answers a permission question. The first answer counts; Claude gets it once it is on the disk, so that no tool runs
@@ -328,7 +261,7 @@ impl State {
         if waiting.map(Prompt::bytes).sum::<usize>() + prompt.bytes() > QUEUE_BYTES_MAX {
             return refuse(reply, Code::RateLimited, "the prompts that wait in this session are too large");
         }
-        self.accepting.push(Accepting { prompt: prompt.clone(), replies: vec![reply] });
+        self.accepting.push(Accepting { prompt: prompt.clone(), replies: vec![reply], stops: Vec::new() });
         Wanted::Stored(prompt)
     }
 
@@ -359,7 +292,20 @@ impl State {
     /// A prompt is on the disk, or could not be stored.
     fn on_accepted(&mut self, id: &str, outcome: Result<Accepted, Trouble>, batch: &mut Batch, session: &Session) {
         let Some(at) = self.accepting.iter().position(|accepting| accepting.prompt.id == id) else { return };
-        let Accepting { prompt, replies } = self.accepting.remove(at);
+        let Accepting { prompt, replies, stops } = self.accepting.remove(at);
+        self.take_in(prompt, replies, outcome, batch, session);
+        stops.into_iter().for_each(|stop| self.carry_out(stop, batch, session));
+    }
+
+    fn take_in(
+        &mut self,
+        prompt: Prompt,
+        replies: Vec<Reply>,
+        outcome: Result<Accepted, Trouble>,
+        batch: &mut Batch,
+        session: &Session,
+    ) {
+        let id = prompt.id.as_str();
         let refusal = match outcome {
             Ok(Accepted::New) => None,
             Ok(Accepted::Conflict) => Some(Error::new(Code::Conflict, OTHER_PROMPT)),
@@ -596,16 +542,6 @@ impl State {
         }
     }
 
-    /// Answers those who wait for the interrupt.
-    pub(super) fn end_interrupt(&mut self) {
-        if let Some(interrupt) = self.interrupt.take() {
-            let still_queued = self.still_queued();
-            for reply in interrupt.replies {
-                reply.ok(&still_queued);
-            }
-        }
-    }
-
     /// Answers those who wait for the process to be gone.
     pub(super) fn end_waiting(&mut self, session: &Session) {
         let waiting = std::mem::take(&mut self.on_stopped);
@@ -633,10 +569,6 @@ impl State {
                 Err(_) => waiting.into_iter().for_each(reply),
             }
         }));
-    }
-
-    fn still_queued(&self) -> Interrupted {
-        Interrupted { ok: true, still_queued: self.queue.iter().map(|prompt| prompt.id.clone()).collect() }
     }
 }
 

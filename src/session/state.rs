@@ -24,6 +24,7 @@ use super::conversation::Conversation;
 use super::error::Error;
 use super::events::{EVENT_BYTES_MAX, Failure, Notice, Queued, Summary, json, now_ms};
 use super::fanout::{Audience, Batch, Reply, Viewer};
+use super::interrupt::Stop;
 use super::live::Live;
 use super::log::Log;
 use super::slots::Slots;
@@ -168,6 +169,8 @@ impl Prompt {
 pub(super) struct Accepting {
     pub prompt: Prompt,
     pub replies: Vec<Reply>,
+    /// What came behind it and may mean it.
+    pub stops: Vec<Stop>,
 }
 
 /// The prompt that is with Claude, or is next.

@@ -104,10 +104,8 @@ fn the_next_server_ends_what_a_killed_one_and_its_guardian_left() {
         !claude.is_alive() && !left.iter().any(processes::Process::is_alive)
     });
     let client = next.connect(json!({"sessionId": on.session}));
-    // Sessions are kept in memory only.
-    assert_eq!(client.registered()["requested"], on.session.as_str());
-    let session = client.session_id();
-    assert_eq!(client.ask_and_wait(&session, "say:new")["fullResponse"], "new");
+    assert_eq!(client.registered()["resumed"], true);
+    assert_eq!(client.ask_and_wait(&on.session, "say:new")["fullResponse"], "new");
 }
 
 /// The same with the new server started in the same moment, without waiting for anything.

@@ -9,6 +9,7 @@ mod attachments;
 mod endings;
 mod fake_api;
 mod forks;
+mod persistence;
 mod resuming;
 mod server;
 mod setup;

@@ -54,6 +54,36 @@ fn an_interrupt_ends_the_turn_of_every_kind_of_agent() {
     }
 }
 
+/// Sent without waiting for any acknowledgement: the prompts may still be on their way to the disk.
+#[test]
+fn what_is_stopped_right_behind_its_prompt_is_stopped() {
+    let scene = scene(bad("proper"));
+    scene.text("up");
+    let emit = |name: &str, more: Value| scene.client.start_emit(name, scene.data(more));
+    let ask = |id: &str, prompt: &str| emit("askClaudeCode", json!({"promptId": id, "prompt": prompt}));
+    for round in 0..5 {
+        let ids = ["first", "second", "third"].map(|name| format!("{name}-{round}"));
+        let asked = [ask(&ids[0], "slow 100000 5"), ask(&ids[1], "slow 100000 5"), ask(&ids[2], "hi")];
+        let taken_back = emit("cancelPrompt", json!({"promptId": ids[1]}));
+        let interrupted = emit("interruptClaude", json!({}));
+        assert!(asked.iter().all(|ack| scene.client.wait_ack(*ack)["ok"] == true));
+        assert_eq!(scene.client.wait_ack(taken_back), json!({"ok": true}));
+        assert_eq!(scene.client.wait_ack(interrupted), json!({"ok": true, "stillQueued": [ids[2]]}));
+        let statuses = ids.each_ref().map(|id| scene.client.wait_response(id)["status"].clone());
+        assert_eq!(statuses, ["interrupted", "interrupted", "done"].map(|status| json!(status)), "{round}");
+    }
+    for round in 0..4 {
+        let ids = ["fourth", "fifth"].map(|name| format!("{name}-{round}"));
+        let asked = [ask(&ids[0], "slow 100000 5"), ask(&ids[1], "hi")];
+        let interrupted = emit("interruptClaude", json!({"clearQueue": true, "promptId": ids[0]}));
+        assert!(asked.iter().all(|ack| scene.client.wait_ack(*ack)["ok"] == true));
+        assert_eq!(scene.client.wait_ack(interrupted), json!({"ok": true, "stillQueued": []}));
+        let statuses = ids.each_ref().map(|id| scene.client.wait_response(id)["status"].clone());
+        assert_eq!(statuses, ["interrupted", "interrupted"].map(|status| json!(status)), "{round}");
+    }
+    scene.finish();
+}
+
 #[test]
 fn what_waits_can_be_taken_back() {
     let scene = scene(bad("proper"));

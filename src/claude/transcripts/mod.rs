@@ -20,7 +20,7 @@
 //! `uuid` and `parentUuid` make the lines a tree (see `branch`); `isSidechain` marks a sub-agent's, which newer versions
 //! keep in files of their own. `assistant` and `user` lines bear the same `uuid` here and on the CLI's standard output.
 //!
-//! [`Transcripts`] lists them, from the head and the tail of each file only; [`read`] gives one whole.
+//! [`Transcripts`] lists them, from the head and the tail of each file only; [`read()`] gives one whole.
 
 mod branch;
 mod line;

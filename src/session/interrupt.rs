@@ -1,0 +1,151 @@
+//! Stopping what was asked: the running answer, or a prompt that waits its turn.
+//!
+//! A client's events count in their order. What is to stop a prompt that is still on its way to the disk waits for it
+//! there: otherwise it would find nothing, and the prompt would run all the same.
+
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::error::{Code, Error};
+use super::fanout::{Batch, Reply};
+use super::session::Session;
+use super::state::{Interrupt, Phase, Running, State, storage_error};
+use crate::proto::claude;
+
+/// What a client wants to be stopped.
+pub(super) enum Stop {
+    /// The running answer, if it is that prompt's.
+    Answer { prompt_id: Option<String>, clear_queue: bool, reply: Reply },
+    /// A prompt that has not begun.
+    Prompt { prompt_id: String, reply: Reply },
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Interrupted {
+    ok: bool,
+    still_queued: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Done {
+    ok: bool,
+}
+
+impl Session {
+    /// Stops the running turn. The reply comes when Claude has answered.
+    pub fn interrupt(&self, prompt_id: Option<&str>, clear_queue: bool, reply: Reply) {
+        self.with(|state, batch| {
+            let stop = Stop::Answer { prompt_id: prompt_id.map(str::to_owned), clear_queue, reply };
+            let waits = state.running.is_none() || clear_queue;
+            match state.accepting.last_mut().filter(|_| waits) {
+                Some(last) => last.stops.push(stop),
+                None => state.carry_out(stop, batch, self),
+            }
+        });
+    }
+
+    /// Takes a waiting prompt out of the queue.
+    pub fn cancel(&self, prompt_id: &str, reply: Reply) {
+        let found = self.with(|state, batch| {
+            if let Some(accepting) = state.accepting.iter_mut().find(|accepting| accepting.prompt.id == prompt_id) {
+                accepting.stops.push(Stop::Prompt { prompt_id: prompt_id.to_owned(), reply });
+                return None;
+            }
+            Some((reply, state.take_back(prompt_id, batch)))
+        });
+        let Some((reply, taken)) = found else { return };
+        let taken = taken.unwrap_or_else(|| match self.context.store.prompt(self.key, prompt_id) {
+            Ok(Some(_)) => Err(Error::new(Code::Conflict, "this prompt is over already")),
+            Ok(None) => Err(not_here()),
+            Err(trouble) => Err(storage_error(trouble)),
+        });
+        tell(reply, taken);
+    }
+}
+
+impl State {
+    pub(super) fn carry_out(&mut self, stop: Stop, batch: &mut Batch, session: &Session) {
+        match stop {
+            Stop::Answer { prompt_id, clear_queue, reply } => {
+                if clear_queue {
+                    self.clear_queue(batch);
+                }
+                self.interrupt_answer(prompt_id.as_deref(), reply, batch, session);
+            }
+            Stop::Prompt { prompt_id, reply } => {
+                let taken = self.take_back(&prompt_id, batch);
+                tell(reply, taken.unwrap_or_else(|| Err(not_here())));
+            }
+        }
+    }
+
+    fn interrupt_answer(&mut self, prompt_id: Option<&str>, reply: Reply, batch: &mut Batch, session: &Session) {
+        let other = |running: &Running| prompt_id.is_some_and(|id| id != running.prompt.id);
+        if self.running.as_ref().is_some_and(other) || (prompt_id.is_some() && self.running.is_none()) {
+            // What was to be stopped has ended by itself: as wanted.
+            return reply.ok(&self.still_queued());
+        }
+        if let Some(interrupt) = &mut self.interrupt {
+            return interrupt.replies.push(reply);
+        }
+        match &mut self.running {
+            Some(running) if !running.written => {
+                running.interrupted = true;
+                self.finish_unwritten(batch);
+                reply.ok(&self.still_queued());
+                self.advance(batch, session);
+            }
+            _ if self.phase == Phase::Busy => {
+                let until = Instant::now() + session.context.interrupt_timeout;
+                self.end_until.get_or_insert(until);
+                if let Some(running) = &mut self.running {
+                    running.interrupted = true;
+                }
+                let request_id = self.next_control_id();
+                self.write(claude::control_request_line(&request_id, "interrupt"));
+                self.interrupt = Some(Interrupt { request_id, until, replies: vec![reply] });
+            }
+            _ => reply.ok(&self.still_queued()),
+        }
+    }
+
+    /// Takes a prompt out of the queue; none: it is not there, nor does it run.
+    fn take_back(&mut self, prompt_id: &str, batch: &mut Batch) -> Option<Result<(), Error>> {
+        if let Some(at) = self.queue.iter().position(|prompt| prompt.id == prompt_id) {
+            if let Some(prompt) = self.queue.remove(at) {
+                self.cancel_prompt(batch, &prompt);
+            }
+            self.changed = true;
+            return Some(Ok(()));
+        }
+        let running = self.running.as_ref().is_some_and(|running| running.prompt.id == prompt_id);
+        running.then(|| Err(Error::new(Code::Conflict, "this prompt runs already: interrupt it instead")))
+    }
+
+    /// Answers those who wait for the interrupt.
+    pub(super) fn end_interrupt(&mut self) {
+        if let Some(interrupt) = self.interrupt.take() {
+            let still_queued = self.still_queued();
+            for reply in interrupt.replies {
+                reply.ok(&still_queued);
+            }
+        }
+    }
+
+    fn still_queued(&self) -> Interrupted {
+        Interrupted { ok: true, still_queued: self.queue.iter().map(|prompt| prompt.id.clone()).collect() }
+    }
+}
+
+fn not_here() -> Error {
+    Error::field("promptId", "is not a prompt of this session")
+}
+
+fn tell(reply: Reply, outcome: Result<(), Error>) {
+    match outcome {
+        Ok(()) => reply.ok(&Done { ok: true }),
+        Err(error) => reply.fail(&error),
+    }
+}
