@@ -69,10 +69,12 @@ impl Session {
                 Err(trouble) => reply.fail(&storage_error(trouble)),
                 Ok(_) => {
                     let session = Session::of(State::from_row(row.id.as_str().into(), row, seq), known.clone());
+                    // It can be found since it was committed: whoever was faster has brought it into memory.
+                    let there = if known.live.insert(&session) { None } else { known.live.get(&session.id) };
+                    let session = there.unwrap_or(session);
                     if let Some((prompt, text)) = unfinished {
                         session.with(|state, batch| state.leave_unfinished(&prompt, &text, batch));
                     }
-                    known.live.insert(&session);
                     reply.ok(&WithSession { ok: true, session: session.summary() });
                 }
             });

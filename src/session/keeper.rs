@@ -49,6 +49,8 @@ impl Keeper {
 impl SessionManager {
     fn keep_house(&self, ttl: Option<Duration>, stopped: &Receiver<()>) {
         let rings = self.context.slots.rings().clone();
+        // The shared session lives as long as the server.
+        let ttl = ttl.filter(|_| !self.is_shared());
         loop {
             self.make_room();
             let again = ttl.map(|ttl| Instant::now() + self.expire(ttl));

@@ -102,12 +102,12 @@ impl Session {
 
     /// Whether its process is on its way out.
     pub(super) fn is_stopping(&self) -> bool {
-        self.with(|state, _| state.phase == Phase::Stopping)
+        self.peek(|state| state.phase == Phase::Stopping)
     }
 
     /// Since when it has nothing to do, if it has a process that it could do without.
     pub(super) fn can_make_room_since(&self) -> Option<Instant> {
-        self.with(|state, _| state.can_make_room().then_some(state.idle_since))
+        self.peek(|state| state.can_make_room().then_some(state.idle_since))
     }
 
     /// Stops the process for the sake of another session. `false`: it has something to do.

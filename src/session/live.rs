@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
@@ -18,6 +18,8 @@ pub struct Live {
     sessions: Mutex<Sessions>,
     /// Sessions that nothing was asked in yet, of which the store knows nothing.
     reserved: AtomicUsize,
+    /// The server stops: what is loaded from now on takes no prompt and starts no process.
+    closing: AtomicBool,
 }
 
 #[derive(Default)]
@@ -40,6 +42,18 @@ impl Live {
     /// All of them.
     pub(super) fn all(&self) -> Vec<Arc<Session>> {
         self.sessions.lock().by_id.values().cloned().collect()
+    }
+
+    /// All of them, now that the server stops. Those that come later find [`Live::is_closing`].
+    pub(super) fn close(&self) -> Vec<Arc<Session>> {
+        let sessions = self.sessions.lock();
+        self.closing.store(true, Ordering::Release);
+        sessions.by_id.values().cloned().collect()
+    }
+
+    /// Whether the server stops.
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
     }
 
     /// Taken before a session is read from the store, and given to [`Live::admit`].

@@ -163,7 +163,8 @@ impl SessionManager {
             }
             let moment = live.moment();
             let row = self.context.store.session(id).map_err(storage_error)?;
-            let row = self.bring_in(id, row)?.ok_or_else(Error::invalid_session)?;
+            let (row, _turn) = self.bring_in(id, row)?;
+            let row = row.ok_or_else(Error::invalid_session)?;
             let session = Session::load(row, self.context.clone())?;
             // If one was unloaded in the meantime it may have been this one, with more than what was read.
             if let Ok(session) = live.admit(&session, moment) {
@@ -227,6 +228,11 @@ impl SessionManager {
         let more = sessions.len() > limit;
         sessions.truncate(limit);
         Ok(Listed { sessions, more })
+    }
+
+    /// Whether there is one session for all.
+    pub(super) fn is_shared(&self) -> bool {
+        matches!(self.kind, Kind::Shared(_))
     }
 
     fn matches(&self, session: &Session, summary: &Summary, query: &Query) -> bool {
@@ -328,7 +334,7 @@ impl SessionManager {
 
     /// Every live session stops its process.
     pub fn shut_down(&self) {
-        for session in self.context.live.all() {
+        for session in self.context.live.close() {
             session.shut_down();
         }
     }

@@ -81,6 +81,8 @@ impl Session {
     pub(super) fn with<R>(&self, work: impl FnOnce(&mut State, &mut Batch) -> R) -> R {
         let mut guard = FailOnPanic { state: self.state.lock() };
         let state = &mut *guard.state;
+        // Also one that was not in memory when the others were told.
+        state.shutting_down |= self.context.live.is_closing();
         let mut batch = Batch::to(&state.viewers);
         let was_at_work = state.is_at_work();
         let result = work(state, &mut batch);
@@ -103,6 +105,12 @@ impl Session {
         drop(guard);
         self.schedule(next);
         result
+    }
+
+    /// Looks without changing anything. The keeper does this to all sessions when it is called, and [`Session::with`] could
+    /// call it again each time.
+    pub(super) fn peek<R>(&self, look: impl FnOnce(&State) -> R) -> R {
+        look(&self.state.lock())
     }
 
     /// Leaves the memory, if all of it is on the disk; otherwise it is tried again later.
@@ -237,7 +245,7 @@ impl Session {
         };
         // Not live while the page is read: what happens meanwhile comes behind it.
         let position = self.with(|state, _| {
-            if state.gone || state.deleted {
+            if state.gone || state.is_going() {
                 return None;
             }
             let was_live = state.viewers.iter().any(|known| known.key == viewer.key);
@@ -257,7 +265,8 @@ impl Session {
             }
         };
         self.with(|state, _| {
-            if state.ended {
+            // It may have been deleted while the page was read.
+            if state.ended && !state.is_going() {
                 (state.ended, state.changed) = (false, true);
                 log::info!("session {}: open again", self.id);
             }

@@ -519,6 +519,11 @@ impl State {
         self.running.is_some() || self.turn.is_some()
     }
 
+    /// Whether it is deleted, or will be as soon as its process is gone: then it is not opened again.
+    pub(super) fn is_going(&self) -> bool {
+        self.deleted || self.on_stopped.iter().any(|waiting| matches!(waiting, WhenStopped::Delete(_)))
+    }
+
     /// Whether there is nothing to be done, nor to be waited for.
     pub(super) fn is_quiet(&self) -> bool {
         self.running.is_none()

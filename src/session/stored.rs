@@ -31,7 +31,11 @@ impl Session {
             let outcome = Box::new(move |outcome: Result<_, _>| match outcome {
                 Ok(_) => done(Ok(session.summary())),
                 Err(trouble) => {
-                    session.with(|state, _| (state.gone, state.deleted) = (true, true));
+                    // It may have its process already, which nobody else would stop.
+                    session.with(|state, batch| {
+                        (state.gone, state.deleted, state.ended) = (true, true, true);
+                        state.stop(batch, &session);
+                    });
                     session.context.live.remove(&session.id);
                     done(Err(storage_error(trouble)));
                 }

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use crossbeam_channel::bounded;
+use parking_lot::MutexGuard;
 
 use super::conversation::{Conversation, Covered};
 use super::error::Error;
@@ -16,6 +17,9 @@ use super::state::{State, storage_error};
 use crate::claude::transcripts::{Found, Told, What, read};
 use crate::proto::claude::{self, Kind};
 use crate::store::{Change, Cursor, EventRow, Key, Query, SessionRow, Submission, event_head};
+
+/// A session's row, and the turn of whoever has brought it in.
+pub(super) type BroughtIn<'a> = (Option<SessionRow>, Option<MutexGuard<'a, ()>>);
 
 /// So much of a transcript is stored at a time.
 const PIECE_BYTES: usize = 512 << 10;
@@ -46,28 +50,36 @@ impl SessionManager {
         Ok(summaries)
     }
 
-    /// The row of a session that has none yet, or of one that a terminal may have gone on with.
-    pub(super) fn bring_in(&self, id: &str, known: Option<SessionRow>) -> Result<Option<SessionRow>, Error> {
+    /// The row of a session that has none yet, or of one that a terminal may have gone on with. What comes with it is to be
+    /// held until the session is in memory: nobody may bring it in anew when somebody has it.
+    pub(super) fn bring_in(&self, id: &str, known: Option<SessionRow>) -> Result<BroughtIn<'_>, Error> {
         let is_ours = known.as_ref().is_some_and(|row| row.source != "terminal");
-        let found = self.context.transcripts.as_ref().filter(|_| !is_ours).and_then(|all| all.find(id));
-        let Some(found) = found else { return Ok(known) };
+        let find = || self.context.transcripts.as_ref().filter(|_| !is_ours).and_then(|all| all.find(id));
+        if find().is_none() {
+            return Ok((known, None));
+        }
         // One at a time: held while it is read and stored, which nobody but another such opening waits for.
-        let _turn = self.context.importing.lock();
+        let turn = self.context.importing.lock();
         let store = &self.context.store;
         let known = store.session(id).map_err(storage_error)?;
-        match known {
-            Some(row) if row.imported_bytes == found.bytes => Ok(Some(row)),
-            Some(row) if store.was_asked(row.key).map_err(storage_error)? => Ok(Some(row)),
-            Some(row) => self.import(&found, row.key).map(Some),
+        // Others may have been here meanwhile, and the terminal too.
+        let Some(found) = find().filter(|_| self.context.live.get(id).is_none()) else {
+            return Ok((known, Some(turn)));
+        };
+        let row = match known {
+            Some(row) if row.imported_bytes == found.bytes => Some(row),
+            Some(row) if store.was_asked(row.key).map_err(storage_error)? => Some(row),
+            Some(known) => Some(self.import(&found, again(&found, known))?),
             // It began here under another name, or was deleted here.
-            None if store.is_known_conversation(id).map_err(storage_error)? => Ok(None),
-            None => self.import(&found, store.new_key()).map(Some),
-        }
+            None if store.is_known_conversation(id).map_err(storage_error)? => None,
+            None => Some(self.import(&found, row(&found, store.new_key()))?),
+        };
+        Ok((row, Some(turn)))
     }
 
-    fn import(&self, found: &Found, key: Key) -> Result<SessionRow, Error> {
+    fn import(&self, found: &Found, mut row: SessionRow) -> Result<SessionRow, Error> {
         log::info!("session {}: brought in from {}", found.uuid, found.path.display());
-        let mut row = row(found, key);
+        let key = row.key;
         // Only at the end it is marked as whole: one that is interrupted is begun again.
         row.imported_bytes = 0;
         let title = row.title.clone().map(|title| Change::Title(key, title));
@@ -168,6 +180,13 @@ impl Copy<'_> {
             self.changes.push(Change::Said(self.key, reply));
         }
     }
+}
+
+/// The row of one that was brought in before: what the user has given it here stays.
+fn again(found: &Found, known: SessionRow) -> SessionRow {
+    let new = row(found, known.key);
+    let title = if known.title_given { known.title } else { new.title };
+    SessionRow { title, title_given: known.title_given, ended: known.ended, ..new }
 }
 
 fn row(found: &Found, key: Key) -> SessionRow {

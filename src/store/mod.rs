@@ -103,8 +103,10 @@ impl Store {
         {
             // The server is stopping.
             self.shared.waiting.fetch_sub(bytes, Ordering::AcqRel);
-            for done in submission.done {
-                done(Err(Trouble::Full));
+            // Never on this thread: whoever submits holds the lock that they take.
+            let refuse = move || submission.done.into_iter().for_each(|done| done(Err(Trouble::Full)));
+            if let Err(error) = std::thread::Builder::new().name("refuse".into()).spawn(refuse) {
+                log::error!("no thread to refuse what cannot be stored any more: {error}");
             }
         }
     }

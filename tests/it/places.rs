@@ -1,6 +1,6 @@
 //! Places for processes: who waits, who makes room, who gets one early, and what becomes of sessions that nobody uses.
 
-use std::sync::Arc;
+use std::{sync::Arc, thread::sleep, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -222,4 +222,64 @@ fn a_session_that_left_the_memory_comes_back_as_it_was() {
         assert_eq!(answer(&client, &id, "history"), r#"["words 3"]"#);
         server.stop();
     }
+}
+
+/// What the server's thread of that name has used of a processor, in clock ticks.
+fn ticks(server: &Server, thread: &str) -> u64 {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", server.pid())).expect("its threads");
+    let of = |task: std::fs::DirEntry| {
+        let stat = std::fs::read_to_string(task.path().join("stat")).ok()?;
+        let (name, rest) = stat.rsplit_once(") ")?;
+        let times = rest.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap_or(0));
+        name.ends_with(&format!("({thread}")).then(|| times.sum::<u64>())
+    };
+    tasks.filter_map(|task| of(task.ok()?)).sum()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn whoever_makes_room_does_not_wait_at_full_speed() {
+    let first = scene(bad("ignore-eof").args(["--max-processes=3", "--stop-grace=1500ms"]));
+    assert_eq!(first.answer("pid")["status"], "done");
+    let others: Vec<_> = (0..2).map(|_| another(&first.server)).collect();
+    for (client, id) in &others {
+        assert_eq!(client.ask_and_wait(id, "pid")["status"], "done");
+    }
+    let before = ticks(&first.server, "keeper");
+    let (last, id) = another(&first.server);
+    assert_eq!(last.ask_and_wait(&id, "pid")["status"], "done", "the first has made room");
+    let used = ticks(&first.server, "keeper") - before;
+    assert!(used < 30, "{used} ticks of 10 ms, while a process took 1.5 s to stop and two others were idle");
+    first.server.stop();
+}
+
+#[test]
+fn a_session_is_not_opened_again_while_it_is_being_deleted() {
+    let scene = scene(bad("ignore-eof").arg("--stop-grace=300ms"));
+    scene.text("pid");
+    let deleting = scene.client.start_emit("deleteSession", scene.data(json!({})));
+    scene.client.wait_event("sessionUpdated", |session| session["state"] == "stopping");
+    let refused = scene.client.must_fail("resumeSession", scene.data(json!({})));
+    assert_eq!(refused["code"], "invalid_session");
+    let refused = scene.client.must_fail("askClaudeCode", scene.data(json!({"prompt": "hi"})));
+    assert_eq!(refused["code"], "session_ended");
+    assert_eq!(scene.client.wait_ack(deleting)["ok"], true);
+    eventually("no process left", DEADLINE, || agents(&scene.server) == 0);
+    scene.server.stop();
+}
+
+#[test]
+fn the_shared_session_is_not_deleted_although_nobody_has_used_it_for_long() {
+    let server = bad("exit-at-once").args(["--mode=shared", "--session-ttl=300ms"]).start();
+    let client = server.connect(Value::Null);
+    assert_eq!(client.session_id(), "global-session");
+    // It ends at its start, and is not started again before somebody asks.
+    server.wait_log("ended unexpectedly");
+    client.disconnect();
+    sleep(Duration::from_millis(1200));
+    let client = server.connect(json!({"sessionId": "global-session"}));
+    assert_eq!(client.registered()["resumed"], true);
+    client.must("getSession", json!({"sessionId": "global-session"}));
+    assert!(!server.stderr_text().contains("it is deleted"));
+    server.stop();
 }
