@@ -9,7 +9,7 @@ use super::fanout::{Audience, Batch};
 use super::log::Log;
 use super::session::Session;
 use super::state::{Choices, Context, Phase, Prompt, State, storage_error};
-use crate::store::{Change, Key, OpenPrompt, PromptRow, PromptState, SessionRow, Submission};
+use crate::store::{Change, Key, OpenPrompt, PromptRow, PromptState, SessionRow, Submission, Trouble};
 
 impl Session {
     /// The session of that row.
@@ -18,6 +18,11 @@ impl Session {
     /// When its history cannot be read.
     pub fn load(row: SessionRow, context: Arc<Context>) -> Result<Arc<Session>, Error> {
         let seq = context.store.last_seq(row.key).map_err(storage_error)?;
+        if seq == 0 && row.turns > 0 {
+            // Its numbers would begin anew, and be taken for those that clients know.
+            log::error!("session {}: none of its events is found", row.id);
+            return Err(storage_error(Trouble::Damaged));
+        }
         let id: Arc<str> = row.id.as_str().into();
         Ok(Session::of(State::from_row(id, row, seq), context))
     }

@@ -19,7 +19,7 @@ const HEADER_BYTES: usize = 100;
 
 /// What SQLite would accept there too, but would then read or write something else than this program has written.
 pub(super) fn files(path: &Path) -> Result<(), OpenError> {
-    let damaged = |what: &str| OpenError::Damaged(format!("{}: {what}", path.display()));
+    let damaged = |what: &str| OpenError::damaged(path, what);
     let unusable = |error: std::io::Error| OpenError::Unusable(format!("{}: {error}", path.display()));
     let mut header = [0; HEADER_BYTES];
     let mut file = File::open(path).map_err(unusable)?;
@@ -57,7 +57,7 @@ pub(super) fn files(path: &Path) -> Result<(), OpenError> {
 
 /// Whether it is of this program, of a version that it knows, and has a sound list of sessions.
 pub(super) fn content(connection: &Connection, path: &Path) -> Result<(), OpenError> {
-    let damaged = |what: String| OpenError::Damaged(format!("{}: {what}", path.display()));
+    let damaged = |what: String| OpenError::damaged(path, &what);
     let failed = |error: rusqlite::Error| OpenError::of(path, &error);
     let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).map_err(failed);
     if number("PRAGMA application_id")? != i64::from(APPLICATION_ID) {

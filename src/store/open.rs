@@ -29,10 +29,12 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    pub(super) fn damaged(path: &Path, what: &str) -> OpenError {
+        OpenError::Damaged(one_line(path, what))
+    }
+
     pub(super) fn of(path: &Path, error: &rusqlite::Error) -> OpenError {
-        // One line, whatever statement SQLite shows.
-        let what = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
-        let message = format!("{}: {what}", path.display());
+        let message = one_line(path, &error.to_string());
         match error.sqlite_error_code() {
             Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::DiskFull) => {
                 OpenError::Unusable(message)
@@ -43,6 +45,12 @@ impl OpenError {
             _ => OpenError::Damaged(message),
         }
     }
+}
+
+/// What is wrong with a file: on one line, although SQLite shows whole statements and lists.
+fn one_line(path: &Path, what: &str) -> String {
+    let what = what.split_whitespace().collect::<Vec<_>>().join(" ");
+    format!("{}: {what}", path.display())
 }
 
 pub(super) struct Opened {
@@ -69,7 +77,7 @@ impl Store {
         if !fs::exists(&path).map_err(unusable)? {
             // SQLite would put into a new database what another one's log has.
             if has_log(&path) {
-                return Err(OpenError::Damaged(format!("{}: only its write-ahead log is there", path.display())));
+                return Err(OpenError::damaged(&path, "only its write-ahead log is there"));
             }
             create(&path)?;
         }
@@ -155,7 +163,7 @@ pub(super) fn open(path: &Path) -> Result<Opened, OpenError> {
         connection.query_row("SELECT value FROM meta WHERE name = 'clean'", [], |row| row.get(0)).map_err(failed)?;
     let next_key = next_key(&connection).map_err(failed)?;
     if !(1..1 << 31).contains(&next_key) {
-        return Err(OpenError::Damaged(format!("{}: a session has a number that was never given", path.display())));
+        return Err(OpenError::damaged(path, "a session has a number that was never given"));
     }
     // A copy that another program has made may have no log.
     connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
