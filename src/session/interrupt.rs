@@ -48,20 +48,19 @@ impl Session {
 
     /// Takes a waiting prompt out of the queue.
     pub fn cancel(&self, prompt_id: &str, reply: Reply) {
-        let found = self.with(|state, batch| {
+        let not_found = self.with(|state, batch| {
             if let Some(accepting) = state.accepting.iter_mut().find(|accepting| accepting.prompt.id == prompt_id) {
                 accepting.stops.push(Stop::Prompt { prompt_id: prompt_id.to_owned(), reply });
                 return None;
             }
-            Some((reply, state.take_back(prompt_id, batch)))
+            state.take_back(prompt_id, reply, batch)
         });
-        let Some((reply, taken)) = found else { return };
-        let taken = taken.unwrap_or_else(|| match self.context.store.prompt(self.key, prompt_id) {
-            Ok(Some(_)) => Err(Error::new(Code::Conflict, "this prompt is over already")),
-            Ok(None) => Err(not_here()),
-            Err(trouble) => Err(storage_error(trouble)),
+        let Some(reply) = not_found else { return };
+        reply.fail(&match self.context.store.prompt(self.key, prompt_id) {
+            Ok(Some(_)) => Error::new(Code::Conflict, "this prompt is over already"),
+            Ok(None) => not_here(),
+            Err(trouble) => storage_error(trouble),
         });
-        tell(reply, taken);
     }
 }
 
@@ -75,8 +74,9 @@ impl State {
                 self.interrupt_answer(prompt_id.as_deref(), reply, batch, session);
             }
             Stop::Prompt { prompt_id, reply } => {
-                let taken = self.take_back(&prompt_id, batch);
-                tell(reply, taken.unwrap_or_else(|| Err(not_here())));
+                if let Some(reply) = self.take_back(&prompt_id, reply, batch) {
+                    reply.fail(&not_here());
+                }
             }
         }
     }
@@ -94,7 +94,7 @@ impl State {
             Some(running) if !running.written => {
                 running.interrupted = true;
                 self.finish_unwritten(batch);
-                reply.ok(&self.still_queued());
+                self.ok_when_stored(reply, self.still_queued());
                 self.advance(batch, session);
             }
             _ if self.phase == Phase::Busy => {
@@ -111,17 +111,20 @@ impl State {
         }
     }
 
-    /// Takes a prompt out of the queue; none: it is not there, nor does it run.
-    fn take_back(&mut self, prompt_id: &str, batch: &mut Batch) -> Option<Result<(), Error>> {
-        if let Some(at) = self.queue.iter().position(|prompt| prompt.id == prompt_id) {
-            if let Some(prompt) = self.queue.remove(at) {
-                self.cancel_prompt(batch, &prompt);
-            }
+    /// Takes a prompt out of the queue. Gives the reply back if it is neither there nor runs.
+    fn take_back(&mut self, prompt_id: &str, reply: Reply, batch: &mut Batch) -> Option<Reply> {
+        let place = self.queue.iter().position(|prompt| prompt.id == prompt_id);
+        if let Some(prompt) = place.and_then(|at| self.queue.remove(at)) {
+            self.cancel_prompt(batch, &prompt);
             self.changed = true;
-            return Some(Ok(()));
+            self.ok_when_stored(reply, Done { ok: true });
+            return None;
         }
-        let running = self.running.as_ref().is_some_and(|running| running.prompt.id == prompt_id);
-        running.then(|| Err(Error::new(Code::Conflict, "this prompt runs already: interrupt it instead")))
+        if self.running.as_ref().is_none_or(|running| running.prompt.id != prompt_id) {
+            return Some(reply);
+        }
+        reply.fail(&Error::new(Code::Conflict, "this prompt runs already: interrupt it instead"));
+        None
     }
 
     /// Answers those who wait for the interrupt.
@@ -141,11 +144,4 @@ impl State {
 
 fn not_here() -> Error {
     Error::field("promptId", "is not a prompt of this session")
-}
-
-fn tell(reply: Reply, outcome: Result<(), Error>) {
-    match outcome {
-        Ok(()) => reply.ok(&Done { ok: true }),
-        Err(error) => reply.fail(&error),
-    }
 }

@@ -73,7 +73,7 @@ struct Done {
     ok: bool,
 }
 
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 pub(super) struct WithSession {
     pub ok: bool,
     pub session: Summary,
@@ -542,6 +542,15 @@ impl State {
         }
     }
 
+    /// Says yes once what has happened until now is on the disk: or the server could die, and the next one would know
+    /// nothing of it, and run what was to be stopped.
+    pub(super) fn ok_when_stored(&mut self, reply: Reply, answer: impl Serialize + Send + 'static) {
+        self.on_stored.push(Box::new(move |outcome| match outcome {
+            Ok(_) => reply.ok(&answer),
+            Err(trouble) => reply.fail(&storage_error(trouble)),
+        }));
+    }
+
     /// Answers those who wait for the process to be gone.
     pub(super) fn end_waiting(&mut self, session: &Session) {
         let waiting = std::mem::take(&mut self.on_stopped);
@@ -551,7 +560,8 @@ impl State {
         self.deleted = waiting.iter().any(|waiting| matches!(waiting, WhenStopped::Delete(_)));
         let answer = WithSession { ok: true, session: self.summary(&session.context) };
         if !self.deleted {
-            return waiting.into_iter().filter_map(WhenStopped::reply).for_each(|reply| reply.ok(&answer));
+            let replies = waiting.into_iter().filter_map(WhenStopped::reply);
+            return replies.for_each(|reply| self.ok_when_stored(reply, answer.clone()));
         }
         self.changed = true;
         self.pending.push(Change::Delete(self.key));

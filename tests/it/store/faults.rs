@@ -163,6 +163,33 @@ fn what_was_acknowledged_before_the_disk_was_full_survives_a_kill() {
 }
 
 #[test]
+fn nothing_is_told_to_be_stopped_that_the_next_server_would_run() {
+    let stops = [("cancelPrompt", json!({"promptId": "waiting"}), "busy"), ("closeSession", json!({}), "stopped")];
+    for (event, data, state) in stops {
+        on_bad_disks(|disk, place| {
+            let server = disk.start(place);
+            let (asking, session) = client(&server, json!({}));
+            let go = place.root().join("go");
+            assert_eq!(ask_as(&asking, &session, "running", &format!("wait {}", go.display()))["ok"], true);
+            asking.wait_chunk("running");
+            assert_eq!(ask_as(&asking, &session, "waiting", "words 2")["ok"], true);
+            disk.fail(&server);
+            let mut data = data.clone();
+            data["sessionId"] = json!(session);
+            let stopping = asking.start_emit(event, data);
+            assert_eq!(asking.wait_response("waiting")["status"], "interrupted");
+            eventually(state, DEADLINE, || summary(&asking, &session)["state"] == state);
+            kill(server);
+            assert_eq!(asking.try_wait_ack(stopping), None, "{event}: it is not on the disk");
+            let next = on(place).start();
+            let (back, _) = client(&next, json!({"sessionId": session, "afterSeq": 0}));
+            assert_eq!(back.wait_response("waiting")["status"], "done");
+            stop(next);
+        });
+    }
+}
+
+#[test]
 fn a_server_stops_in_time_although_its_disk_is_full() {
     on_bad_disks(|disk, place| {
         let server = disk.start(place);
