@@ -19,6 +19,37 @@ const EXPIRED_AT_ONCE_MAX: usize = 100;
 /// And not more often than this.
 const EXPIRY_PAUSE_MIN: Duration = Duration::from_millis(100);
 
+/// The clock of the wall may run so much faster than the time that has passed.
+const CLOCK_DRIFT_MAX: Duration = Duration::from_secs(60);
+
+/// Tells when the clock of the wall has jumped: then nothing is old because the clock says so.
+struct Clock {
+    at: Instant,
+    wall_ms: u64,
+    distrusted_until: Option<Instant>,
+}
+
+impl Clock {
+    fn new(at: Instant, wall_ms: u64) -> Clock {
+        Clock { at, wall_ms, distrusted_until: None }
+    }
+
+    /// Until when nothing may be deleted for its age. A jump ahead costs a whole `ttl`, in which what is used gets a time
+    /// of the new clock.
+    fn distrusted_until(&mut self, now: Instant, wall_ms: u64, ttl: Duration) -> Option<Instant> {
+        let passed = now.saturating_duration_since(self.at) + CLOCK_DRIFT_MAX;
+        if Duration::from_millis(wall_ms.saturating_sub(self.wall_ms)) > passed {
+            log::warn!(
+                "the clock has jumped: sessions expire (--session-ttl) no sooner than after their time from now"
+            );
+            self.distrusted_until = now.checked_add(ttl);
+        }
+        (self.at, self.wall_ms) = (now, wall_ms);
+        self.distrusted_until = self.distrusted_until.filter(|until| now < *until);
+        self.distrusted_until
+    }
+}
+
 /// The running thread.
 pub struct Keeper {
     stop: Sender<()>,
@@ -51,9 +82,13 @@ impl SessionManager {
         let rings = self.context.slots.rings().clone();
         // The shared session lives as long as the server.
         let ttl = ttl.filter(|_| !self.is_shared());
+        let mut clock = Clock::new(Instant::now(), now_ms());
         loop {
             self.make_room();
-            let again = ttl.map(|ttl| Instant::now() + self.expire(ttl));
+            let again = ttl.map(|ttl| match clock.distrusted_until(Instant::now(), now_ms(), ttl) {
+                Some(until) => until,
+                None => Instant::now() + self.expire(ttl),
+            });
             let wait = again.map_or_else(crossbeam_channel::never, crossbeam_channel::at);
             select! {
                 recv(rings) -> _ => {}
@@ -110,4 +145,25 @@ fn hibernate_one(sessions: Vec<Arc<Session>>) {
     idle.sort_by_key(|(since, _)| *since);
     // One that has got something to do since then is passed over.
     let _ = idle.iter().any(|(_, session)| session.make_room());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_jumps_makes_nothing_old() {
+        let (start, ttl) = (Instant::now(), Duration::from_secs(1000));
+        let mut clock = Clock::new(start, 5_000_000);
+        let mut ask = |seconds: u64, wall_seconds: u64| {
+            let until = clock.distrusted_until(start + Duration::from_secs(seconds), wall_seconds * 1000, ttl);
+            until.map(|until| (until - start).as_secs())
+        };
+        assert_eq!(ask(100, 5100), None);
+        assert_eq!(ask(200, 5250), None, "it may drift");
+        assert_eq!(ask(300, 4000), None, "back: everything is younger");
+        assert_eq!(ask(400, 90_000), Some(1400), "ahead");
+        assert_eq!(ask(1399, 90_999), Some(1400));
+        assert_eq!(ask(1400, 91_000), None);
+    }
 }
