@@ -163,6 +163,9 @@ fn search(db: &Connection, query: &Query, below: Option<&Cursor>, count: usize) 
 
 /// The sessions that have all of these words, somewhere.
 fn find(db: &Connection, words: &[String]) -> rusqlite::Result<HashSet<Key>> {
+    // A long word is likely to be rare: where it is nowhere, the others need not be looked for.
+    let mut words: Vec<&String> = words.iter().collect();
+    words.sort_by_key(|word| std::cmp::Reverse(word.len()));
     let mut found: Option<HashSet<Key>> = None;
     for word in words {
         let sql = "SELECT rowid FROM search WHERE search MATCH ?1";

@@ -4,6 +4,7 @@
 //! an empty or cut file is damage, never a server that was just installed.
 
 use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -146,6 +147,8 @@ fn create(path: &Path) -> Result<(), OpenError> {
         OpenError::Damaged(message) => OpenError::Unusable(message),
         other => other,
     })?;
+    // What was said is nobody else's business. The log beside it gets the same permissions.
+    fs::set_permissions(&unfinished, fs::Permissions::from_mode(0o600)).map_err(in_the_way)?;
     let sync = |file: &Path| File::open(file).and_then(|file| file.sync_all());
     let in_place = sync(&unfinished).and_then(|()| fs::rename(&unfinished, path));
     in_place.and_then(|()| sync(path.parent().unwrap_or(Path::new(".")))).map_err(in_the_way)

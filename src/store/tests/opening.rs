@@ -191,3 +191,15 @@ fn what_a_start_and_a_list_read_is_found_by_index() {
     }
     assert!(!plan(&list::list_sql()).contains("TEMP B-TREE"), "sorted by the index");
 }
+
+#[test]
+fn what_was_said_is_nobody_elses_business() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = directory();
+    let store = open(dir.path()).expect("a new database");
+    for name in ["sessions.db", "sessions.db-wal"] {
+        let metadata = std::fs::metadata(dir.path().join(name)).expect("it is there");
+        assert_eq!(metadata.permissions().mode() & 0o777, 0o600, "{name}");
+    }
+    store.close();
+}
