@@ -2,13 +2,22 @@
 
 use std::{collections::HashSet, fs};
 
+use claude_session_manager::session::events::now_ms;
 use serde_json::{Value, json};
 
 use super::{answered, ask_as, client, history, ids, in_all_ways, ledger, on, place, stop, summary};
 use crate::support::{DEADLINE, client::Client, processes::eventually, server::Server};
 
+/// Waits until the clock has moved on: what happens in the same millisecond has no order that a test knows.
+fn next_millisecond() {
+    let now = now_ms();
+    eventually("the next millisecond", DEADLINE, || now_ms() > now);
+}
+
 fn create(client: &Client, wish: Value) -> String {
-    client.must("createSession", wish)["session"]["sessionId"].as_str().expect("an id").to_owned()
+    let created = client.must("createSession", wish);
+    next_millisecond();
+    created["session"]["sessionId"].as_str().expect("an id").to_owned()
 }
 
 /// The whole list in pages of `limit`; nothing changes meanwhile.
@@ -47,8 +56,10 @@ fn stored_and_live_sessions_are_one_list() {
         answered(&using, &all[at], &format!("p{at}"), "words 1");
     }
     for at in [5, 20] {
+        next_millisecond();
         using.must("getHistory", json!({"sessionId": all[at]}));
     }
+    next_millisecond();
     all.extend((0..5).map(|number| create(&using, json!({"title": format!("new {number}")}))));
     let whole = paged(&second, 200, None);
     let times: Vec<u64> = whole.iter().filter_map(|session| session["lastActivity"].as_u64()).collect();
