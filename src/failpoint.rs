@@ -1,7 +1,8 @@
-//! Where tests let the server die, or its disk fail, at a named point: `CSM_FAILPOINT=NAME:COUNT`.
+//! Where tests let the server die or halt, or its disk fail, at a named point: `CSM_FAILPOINT=NAME:COUNT`.
 //!
 //! At the COUNT-th time that the point is reached, the process is killed as by `kill -9`; `io:NAME:COUNT` fails every
-//! write from the COUNT-th on, until the file that `CSM_FAILPOINT_UNTIL` names exists. Where `CSM_FAILPOINT_SINCE` names a
+//! write from the COUNT-th on, `hold:NAME:COUNT` halts the thread the COUNT-th time, both until the file that
+//! `CSM_FAILPOINT_UNTIL` names exists. Where `CSM_FAILPOINT_SINCE` names a
 //! file, nothing counts before that exists. Builds with optimisation have none of this.
 //!
 //! | point | where |
@@ -11,14 +12,22 @@
 //! | `sent` | viewers were told what has happened in a session, the store has not got it |
 //! | `written` | a prompt is marked as written, the agent has got nothing |
 //! | `resolved` | an answer to a question is on the disk, the agent has not got it |
+//! | `page` | a viewer that comes to a session has not yet its page of the history |
 
 #[cfg(debug_assertions)]
 mod switched_on {
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU64, Ordering};
 
+    #[derive(PartialEq, Eq)]
+    enum Kind {
+        Die,
+        Fail,
+        Hold,
+    }
+
     struct Failpoint {
-        io: bool,
+        kind: Kind,
         name: String,
         count: u64,
     }
@@ -29,9 +38,13 @@ mod switched_on {
         static WANTED: OnceLock<Option<Failpoint>> = OnceLock::new();
         let parse = || {
             let wanted = std::env::var("CSM_FAILPOINT").ok()?;
-            let (io, rest) = wanted.strip_prefix("io:").map_or((false, wanted.as_str()), |rest| (true, rest));
+            let (kind, rest) = match wanted.split_once(':')? {
+                ("io", rest) => (Kind::Fail, rest),
+                ("hold", rest) => (Kind::Hold, rest),
+                _ => (Kind::Die, wanted.as_str()),
+            };
             let (name, count) = rest.split_once(':')?;
-            Some(Failpoint { io, name: name.to_owned(), count: count.parse().ok()? })
+            Some(Failpoint { kind, name: name.to_owned(), count: count.parse().ok()? })
         };
         WANTED.get_or_init(parse).as_ref()
     }
@@ -41,17 +54,18 @@ mod switched_on {
         std::env::var_os(variable).map_or(otherwise, |file| std::path::Path::new(&file).exists())
     }
 
-    fn is_due(name: &str, io: bool) -> bool {
-        let Some(wanted) = wanted().filter(|wanted| wanted.io == io && wanted.name == name) else { return false };
+    fn is_due(name: &str, kind: &Kind) -> bool {
+        let Some(wanted) = wanted().filter(|wanted| wanted.kind == *kind && wanted.name == name) else { return false };
         if !names_a_file("CSM_FAILPOINT_SINCE", true) {
             return false;
         }
         let reached = REACHED.fetch_add(1, Ordering::Relaxed) + 1;
-        if io { reached >= wanted.count } else { reached == wanted.count }
+        reached == wanted.count || (*kind == Kind::Fail && reached > wanted.count)
     }
 
     pub fn reach(name: &str) {
-        if is_due(name, false) {
+        while_held(name);
+        if is_due(name, &Kind::Die) {
             // SAFETY: a plain system call; nothing runs after it, as after a power cut.
             unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
             loop {
@@ -60,8 +74,17 @@ mod switched_on {
         }
     }
 
+    fn while_held(name: &str) {
+        if is_due(name, &Kind::Hold) {
+            log::warn!("held at {name}");
+            while !names_a_file("CSM_FAILPOINT_UNTIL", true) {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+        }
+    }
+
     pub fn fail_io(name: &str) -> rusqlite::Result<()> {
-        if is_due(name, true) && !names_a_file("CSM_FAILPOINT_UNTIL", false) {
+        if is_due(name, &Kind::Fail) && !names_a_file("CSM_FAILPOINT_UNTIL", false) {
             let code = rusqlite::ffi::SQLITE_IOERR_FSYNC;
             return Err(rusqlite::Error::SqliteFailure(
                 rusqlite::ffi::Error::new(code),
@@ -72,7 +95,7 @@ mod switched_on {
     }
 }
 
-/// Ends the process here if a test wants it to.
+/// Ends the process or halts the thread here if a test wants it to.
 #[inline]
 pub fn reach(name: &str) {
     #[cfg(debug_assertions)]

@@ -76,26 +76,23 @@ impl Session {
         }
     }
 
-    /// Sends a viewer the responses that followed the events with `after < seq <= last`: pages of the history have none.
-    pub(super) fn send_endings(&self, viewer: &Viewer, after: u64, last: u64) {
+    /// The responses that followed the events with `after < seq <= last`, for a viewer that gets a page of the history:
+    /// that has none.
+    pub(super) fn missed_endings(&self, viewer: &Viewer, after: u64, last: u64) -> Vec<Arc<str>> {
         if viewer.stream != Stream::Text {
-            return;
+            return Vec::new();
         }
         let (kept, first) = self.with(|state, _| {
             let first = state.log.first_kept();
-            (state.log.endings(after.max(first - 1), last).cloned().collect::<Vec<_>>(), first)
+            let kept = state.log.endings(after.max(first - 1), last).map(|ending| ending.data.clone());
+            (kept.collect::<Vec<_>>(), first)
         });
         let stored = if after + 1 < first {
             self.context.store.responses(self.key, &self.id, after, first - 1)
         } else {
             Ok(Vec::new())
         };
-        let mut batch = Batch::to(std::slice::from_ref(viewer));
-        for data in stored.into_iter().flatten().map(|stored| stored.data).chain(kept.into_iter().map(|kept| kept.data))
-        {
-            batch.event(Audience::All, "claudeResponse", &[&data]);
-        }
-        batch.send(std::slice::from_ref(viewer));
+        stored.into_iter().flatten().map(|stored| stored.data).chain(kept).collect()
     }
 
     fn stored_page(&self, viewer: &Viewer, seq: u64, before: u64) -> Result<(Vec<Item>, Vec<Ending>), Error> {
@@ -163,17 +160,25 @@ impl State {
         Progress::Live
     }
 
-    /// The viewer sees everything from now on: the running answer so far, then all that follows.
+    /// A viewer that waits for it sees everything from now on: the running answer so far, then all that follows. One that
+    /// has left meanwhile stays away.
     pub(super) fn go_live(&mut self, viewer: &Viewer, error: Option<&Error>) {
-        self.catching_up.retain(|key| *key != viewer.key);
+        if !self.stop_waiting(viewer.key) {
+            return;
+        }
         if let Some(error) = error {
             Reply::new(viewer.clone(), None, "connect").fail(error);
         }
-        if !self.knows(viewer.key) {
-            self.viewers.push(viewer.clone());
-            let mut batch = Batch::to(std::slice::from_ref(viewer));
-            self.snapshot(&mut batch);
-            batch.send(std::slice::from_ref(viewer));
-        }
+        self.viewers.push(viewer.clone());
+        let mut batch = Batch::to(std::slice::from_ref(viewer));
+        self.snapshot(&mut batch);
+        batch.send(std::slice::from_ref(viewer));
+    }
+
+    /// Whether it did wait to go live.
+    pub(super) fn stop_waiting(&mut self, key: u64) -> bool {
+        let before = self.catching_up.len();
+        self.catching_up.retain(|waiting| *waiting != key);
+        self.catching_up.len() < before
     }
 }

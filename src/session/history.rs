@@ -60,7 +60,7 @@ impl Budget {
 }
 
 /// A page of which the part that is on the disk may be missing yet.
-struct Draft {
+pub(super) struct Draft {
     /// In the order in which they were taken.
     items: Vec<Item>,
     budget: Budget,
@@ -73,7 +73,8 @@ struct Draft {
 }
 
 impl Draft {
-    fn of(log: &Log, range: Range, count: usize, bytes: usize) -> Draft {
+    /// What the log has of it now: nothing that comes later gets in.
+    pub(super) fn of(log: &Log, range: Range, count: usize, bytes: usize) -> Draft {
         let mut draft = Draft {
             items: Vec::new(),
             budget: Budget { count, bytes, first: true },
@@ -109,7 +110,7 @@ impl Draft {
         }
     }
 
-    fn finish(mut self) -> Page {
+    pub(super) fn finish(mut self) -> Page {
         let more = match self.items.last() {
             Some(item) if self.descending => item.seq > 1,
             Some(item) => item.seq < self.last,
@@ -145,10 +146,18 @@ impl Session {
     }
 
     fn draft(&self, range: Range, count: usize, bytes: usize) -> Result<Draft, Error> {
-        let mut draft = self.with(|state, _| match range {
+        let draft = self.with(|state, _| match range {
             Range::After(seq) if seq > state.log.position().seq => Err(above_the_last(state.log.position().seq)),
             _ => Ok(Draft::of(&state.log, range, count, bytes)),
         })?;
+        self.read_missing(draft)
+    }
+
+    /// Adds to a draft what it needs from the disk.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(super) fn read_missing(&self, mut draft: Draft) -> Result<Draft, Error> {
         if let Some((after, before)) = draft.missing
             && draft.budget.count > 0
         {

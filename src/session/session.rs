@@ -11,6 +11,7 @@ use parking_lot::{Mutex, MutexGuard};
 use super::error::Error;
 use super::events::{EVENT_BYTES_MAX, Failure, SessionRegistered, StreamMark, Summary, json, now_ms};
 use super::fanout::{Audience, Batch, Reply, Stream, Viewer};
+use super::history::Draft;
 use super::log::Range;
 use super::state::{Choices, Context, Phase, State};
 use crate::failpoint;
@@ -244,7 +245,7 @@ impl Session {
             Err(error) => return refused(reply, &error),
         };
         // Not live while the page is read: what happens meanwhile comes behind it.
-        let position = self.with(|state, _| {
+        let drafted = self.with(|state, _| {
             if state.gone || state.is_going() {
                 return None;
             }
@@ -253,42 +254,56 @@ impl Session {
             if !state.catching_up.contains(&viewer.key) {
                 state.catching_up.push(viewer.key);
             }
-            Some((state.log.position(), was_live))
+            let position = state.log.position();
+            let range = after.map_or(Range::Before(position.seq + 1), Range::After);
+            Some((position, was_live, Draft::of(&state.log, range, PAGE_EVENTS_MAX, PAGE_BYTES_MAX)))
         });
-        let Some((position, was_live)) = position else { return refused(reply, &Error::invalid_session()) };
-        let range = after.map_or(Range::Before(position.seq + 1), Range::After);
-        let page = match self.page(range, PAGE_EVENTS_MAX, PAGE_BYTES_MAX) {
-            Ok(page) => page,
+        let Some((position, was_live, draft)) = drafted else { return refused(reply, &Error::invalid_session()) };
+        failpoint::reach("page");
+        let page = match self.read_missing(draft) {
+            Ok(draft) => draft.finish(),
             Err(error) => {
                 self.with(|state, _| state.go_live(viewer, None));
                 return refused(reply, &error);
             }
         };
-        self.with(|state, _| {
+        let endings = after.map_or_else(Vec::new, |after| self.missed_endings(viewer, after, position.seq));
+        let behind = self.with(|state, _| {
             // It may have been deleted while the page was read.
             if state.ended && !state.is_going() {
                 (state.ended, state.changed) = (false, true);
                 log::info!("session {}: open again", self.id);
             }
+            let now = state.log.position();
+            let behind = now.seq != position.seq;
             reply.ok(&Resumed {
                 ok: true,
                 session: state.summary(&self.context),
                 log_id: self.context.store.log_id(),
                 seq: position.seq,
-                part: position.part,
+                // The deltas that follow are those since the last event: of earlier ones the next event has the text.
+                part: if behind { 0 } else { now.part },
                 events: raw(&page.events),
                 more: page.more,
             });
-            if was_live && state.log.position() == position {
-                // It has missed nothing, and needs not be told the running answer again.
-                state.catching_up.retain(|key| *key != viewer.key);
-                state.viewers.push(viewer.clone());
+            let mut batch = Batch::to(std::slice::from_ref(viewer));
+            for ending in &endings {
+                batch.event(Audience::All, "claudeResponse", &[ending]);
             }
+            batch.send(std::slice::from_ref(viewer));
+            if was_live && now == position {
+                // It has missed nothing, and needs not be told the running answer again.
+                if state.stop_waiting(viewer.key) {
+                    state.viewers.push(viewer.clone());
+                }
+            } else if !behind {
+                state.go_live(viewer, None);
+            }
+            behind
         });
-        if let Some(after) = after {
-            self.send_endings(viewer, after, position.seq);
+        if behind {
+            self.catch_up_from(viewer, position.seq);
         }
-        self.catch_up_from(viewer, position.seq);
         self.prestart();
         self.context.room.ring();
         true
@@ -307,6 +322,7 @@ impl Session {
     pub fn attach(&self, viewer: &Viewer) -> bool {
         let attached = self.with(|state, _| {
             if !state.gone && !state.knows(viewer.key) {
+                state.catching_up.push(viewer.key);
                 state.go_live(viewer, None);
             }
             !state.gone

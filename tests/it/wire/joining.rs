@@ -1,11 +1,14 @@
 //! Coming to a session in the middle of an answer, and coming back to one.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
-use super::{claude_events, go, go_file, last_word, server, settle, text_client, viewer};
+use super::{builder, claude_events, go, go_file, last_word, server, settle, text_client, viewer};
 use crate::support::{
     client::{Client, Event, nothing_for},
     server::Server,
+    workspace::Workspace,
 };
 
 /// What a text viewer that has just come has of a prompt's answer: what it was given at first, and what followed.
@@ -94,6 +97,33 @@ fn events_viewers_get_each_delta_once() {
         in_the_middle += usize::from(seen.iter().any(|event| event.data["part"].as_u64() > Some(10)));
     }
     assert!(in_the_middle > 0);
+}
+
+#[test]
+fn a_viewer_that_comes_at_the_very_end_of_an_answer_is_promised_no_deltas() {
+    let place = Arc::new(Workspace::new());
+    let until = place.root().join("until");
+    let server = builder().workspace(&place).env("CSM_FAILPOINT", "hold:page:1");
+    let server = server.env("CSM_FAILPOINT_UNTIL", until.display().to_string()).start();
+    let (asking, session) = text_client(&server);
+    let file = go_file(&server);
+    let prompt = asking.ask(&session, &format!("wait {}", file.display()));
+    asking.wait_chunk(&prompt);
+    let resumer = server.connect(json!({"stream": "events"}));
+    let resume = resumer.start_emit("resumeSession", json!({"sessionId": session}));
+    server.wait_log("held at page");
+    go(&file);
+    asking.wait_response(&prompt);
+    std::fs::write(&until, "").expect("a file");
+    let ack = resumer.wait_ack(resume);
+    assert_eq!((&ack["ok"], &ack["part"]), (&json!(true), &json!(0)), "{ack}");
+    check_whole_history(&resumer, &ack);
+    settle(&resumer, &session);
+    let seen = claude_events(&resumer.events());
+    assert!(seen.iter().all(|event| !event.data["part"].is_u64()));
+    let next = ack["seq"].as_u64().expect("a number") + 1;
+    assert_eq!(seqs(&seen), (next..next + seen.len() as u64).collect::<Vec<_>>());
+    assert!(seen.iter().any(|event| event.data["event"]["type"] == "result"));
 }
 
 /// The acknowledgement of a first `resumeSession` has everything up to its `seq`, and deltas up to its `part` follow.
