@@ -220,17 +220,21 @@ impl State {
     }
 
     fn encode_delta(&self, batch: &mut Batch, seq: u64, part: u64, line: &str, scratch: &mut String) {
-        // A session's id is made here, of characters that need no escape.
+        // A session's id is made here, of characters that need no escape. Put together by hand, since this is done for each
+        // line: formatting takes longer than all the rest of it.
         scratch.clear();
-        let id = &self.id;
+        for piece in [r#"{"sessionId":""#, &self.id, r#"","seq":"#] {
+            scratch.push_str(piece);
+        }
+        push_number(scratch, seq);
+        scratch.push_str(r#","part":"#);
+        push_number(scratch, part);
         let audience = Audience::Only(Stream::Events);
         if line.len() > EVENT_BYTES_MAX {
-            let bytes = line.len();
-            let _ =
-                write!(scratch, r#"{{"sessionId":"{id}","seq":{seq},"part":{part},"truncated":true,"bytes":{bytes}}}"#);
+            let _ = write!(scratch, r#","truncated":true,"bytes":{}}}"#, line.len());
             batch.event(audience, "claudeEvent", &[scratch]);
         } else {
-            let _ = write!(scratch, r#"{{"sessionId":"{id}","seq":{seq},"part":{part},"event":"#);
+            scratch.push_str(r#","event":"#);
             batch.event(audience, "claudeEvent", &[scratch, line, "}"]);
         }
     }
@@ -389,8 +393,28 @@ fn still_queued(answer: &Result<Option<&RawValue>, std::borrow::Cow<'_, str>>, u
     answer.is_some_and(|answer| answer.still_queued.iter().any(|queued| queued == uuid))
 }
 
+/// Adds a number in decimal digits.
+fn push_number(text: &mut String, mut number: u64) {
+    let mut digits = [b'0'; 20];
+    let mut first = digits.len();
+    loop {
+        first -= 1;
+        digits[first] = b'0' + u8::try_from(number % 10).expect("a digit");
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    text.push_str(std::str::from_utf8(&digits[first..]).expect("digits are text"));
+}
+
 /// How many bytes a text takes inside a JSON string.
 fn json_bytes(text: &str) -> usize {
+    let needs_escape = |byte: u8| (byte < 0x20) | (byte == b'"') | (byte == b'\\');
+    // Without a branch for each byte, the usual text without any is done many bytes at a time.
+    if !text.bytes().fold(false, |found, byte| found | needs_escape(byte)) {
+        return text.len();
+    }
     let escape = |byte: u8| match byte {
         b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 1,
         0..0x20 => 5,
@@ -416,6 +440,15 @@ mod tests {
     fn the_length_in_json_is_known_beforehand() {
         for text in ["", "abc", "a\"b\\c\n\r\t\u{8}\u{c}\u{1}\u{7f}", "äöü€"] {
             assert_eq!(json_bytes(text), json(&text).len() - 2, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_written_in_digits() {
+        for number in [0, 9, 10, 1_234_567_890, u64::MAX] {
+            let mut text = String::from("n");
+            push_number(&mut text, number);
+            assert_eq!(text, format!("n{number}"));
         }
     }
 

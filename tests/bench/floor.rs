@@ -16,8 +16,8 @@ const READ_BYTES: usize = 64 * 1024;
 const STACK_BYTES: usize = 64 * 1024;
 
 const ACCEPTED: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-    Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n\x81\x0f0{\"sid\":\"floor\"}";
-const CONNECTED: &[u8] = b"\x81\x0f40{\"sid\":\"floor\"}\x81\x0b42[\"ready\"]";
+    Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n\x81\x100{\"sid\":\"floor\"}";
+const CONNECTED: &[u8] = b"\x81\x1140{\"sid\":\"floor\"}\x81\x0b42[\"ready\"]";
 
 /// One child and those who get its lines.
 struct Session {

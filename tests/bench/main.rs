@@ -116,7 +116,11 @@ fn main() {
     system::raise_descriptors();
     eprintln!("{}", system::machine());
     let mut values = Values::new();
-    let wanted = |key: &str| options.only.as_ref().is_none_or(|only| key.starts_with(only.as_str()));
+    // The name of a measure, or the beginning of several.
+    let exact = |only: &str| MEASURES.iter().any(|measure| measure.key == only);
+    let wanted = |key: &str| {
+        options.only.as_ref().is_none_or(|only| if exact(only) { key == only } else { key.starts_with(only.as_str()) })
+    };
     for scene in SCENES.iter().filter(|scene| scene.measures.iter().any(|key| wanted(key))) {
         for round in 0..options.rounds.unwrap_or(scene.rounds) {
             for who in &options.contestants {

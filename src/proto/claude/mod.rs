@@ -8,6 +8,7 @@
 mod read;
 #[cfg(test)]
 mod tests;
+mod text_delta;
 mod write;
 
 pub use read::{CanUseTool, Delta, Init, Kind, Line, NotJson, Outcome, parse};

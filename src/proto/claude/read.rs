@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::text_delta;
+
 /// One line of Claude's standard output.
 #[derive(Debug)]
 pub struct Line<'a> {
@@ -218,6 +220,11 @@ struct Fields<'a> {
 /// [`NotJson`] when the line is not one JSON object in UTF-8; such lines are skipped and counted.
 pub fn parse(line: &[u8]) -> Result<Line<'_>, NotJson> {
     let raw = std::str::from_utf8(line).map_err(|_| NotJson)?.trim_ascii();
+    text_delta::read(raw).map_or_else(|| parse_any(raw), Ok)
+}
+
+/// The same for a line of any kind, whatever its order of keys.
+pub(super) fn parse_any(raw: &str) -> Result<Line<'_>, NotJson> {
     let fields: Fields<'_> = if raw.starts_with('{') { read(raw).ok_or(NotJson)? } else { return Err(NotJson) };
     let session_id = text(fields.session_id);
     Ok(Line { raw, session_id, kind: kind(&fields).unwrap_or(Kind::Other) })
@@ -411,7 +418,11 @@ pub(crate) fn of<'a, T: Deserialize<'a>>(raw: Option<&'a RawValue>) -> Option<T>
 
 /// A JSON string's text, borrowed where nothing in it is escaped.
 pub(crate) fn text<'a>(raw: Option<&'a RawValue>) -> Option<Cow<'a, str>> {
-    let json = raw?.get();
+    unquoted(raw?.get())
+}
+
+/// The same of a string as it stands in the line.
+pub(super) fn unquoted(json: &str) -> Option<Cow<'_, str>> {
     let inner = json.strip_prefix('"')?.strip_suffix('"')?;
     if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
         Some(Cow::Borrowed(inner))
