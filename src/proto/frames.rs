@@ -66,6 +66,19 @@ impl Frames {
         Frames { ends: vec![bytes.len()], bytes }
     }
 
+    /// No frame yet, in memory that was used before.
+    #[must_use]
+    pub fn in_place_of(mut memory: Vec<u8>) -> Frames {
+        memory.clear();
+        Frames { bytes: memory, ends: Vec::new() }
+    }
+
+    /// The memory that it took.
+    #[must_use]
+    pub fn into_memory(self) -> Vec<u8> {
+        self.bytes
+    }
+
     /// One text frame with an Engine.IO packet.
     #[must_use]
     pub fn packet(text: &str) -> Frames {

@@ -56,7 +56,12 @@ pub enum Audience {
 #[derive(Default)]
 pub struct Batch {
     variants: [Option<Frames>; VARIANTS],
+    /// Memory of an earlier batch, for the first frames of this one.
+    spare: Vec<u8>,
 }
+
+/// A larger buffer is given back to the system.
+const SPARE_BYTES_MAX: usize = 256 * 1024;
 
 /// By what it wants, and by whether it recovers: four encodings, each made only if somebody wants it.
 const VARIANTS: usize = 4;
@@ -76,6 +81,11 @@ impl Batch {
         batch
     }
 
+    /// Gives it the memory of an earlier batch: [`Batch::send_and_keep`].
+    pub fn reuse(&mut self, spare: Vec<u8>) {
+        self.spare = spare;
+    }
+
     /// Adds an event whose data is the concatenation of `parts`.
     pub fn event(&mut self, audience: Audience, name: &str, parts: &[&str]) {
         let mut offset = None;
@@ -84,6 +94,9 @@ impl Batch {
                 continue;
             }
             if let Some(frames) = &mut self.variants[variant(stream, false)] {
+                if frames.is_empty() && self.spare.capacity() > 0 {
+                    *frames = Frames::in_place_of(std::mem::take(&mut self.spare));
+                }
                 frames.push_event(name, parts);
             }
             if let Some(frames) = &mut self.variants[variant(stream, true)] {
@@ -101,6 +114,16 @@ impl Batch {
     /// Pushes to every viewer what is meant for it. `false`: somebody could not take it, and is ended by its own connection,
     /// which then detaches it.
     pub fn send(self, viewers: &[Viewer]) -> bool {
+        self.send_all(viewers).0
+    }
+
+    /// The same; the memory comes back for the next batch, where no viewer holds on to it. While Claude talks, batch follows
+    /// batch, and each is of a size for which the allocator would go to the kernel.
+    pub fn send_and_keep(self, viewers: &[Viewer]) -> Vec<u8> {
+        self.send_all(viewers).1
+    }
+
+    fn send_all(self, viewers: &[Viewer]) -> (bool, Vec<u8>) {
         let variants = self.variants.map(|frames| frames.filter(|frames| !frames.is_empty()).map(Arc::new));
         let mut taken = true;
         for viewer in viewers {
@@ -108,7 +131,9 @@ impl Batch {
                 taken &= viewer.sink.push(frames);
             }
         }
-        taken
+        let returned = variants.into_iter().flatten().filter_map(Arc::into_inner).map(Frames::into_memory);
+        let spare = returned.chain([self.spare]).filter(|memory| memory.capacity() <= SPARE_BYTES_MAX);
+        (taken, spare.max_by_key(Vec::capacity).unwrap_or_default())
     }
 }
 

@@ -85,6 +85,7 @@ impl Session {
         // Also one that was not in memory when the others were told.
         state.shutting_down |= self.context.live.is_closing();
         let mut batch = Batch::to(&state.viewers);
+        batch.reuse(std::mem::take(&mut state.spare));
         let was_at_work = state.is_at_work();
         let result = work(state, &mut batch);
         if std::mem::take(&mut state.changed) {
@@ -96,7 +97,10 @@ impl Session {
             state.touched = true;
             state.store_touch();
         }
-        batch.send(&state.viewers);
+        let spare = batch.send_and_keep(&state.viewers);
+        if state.turn.is_some() {
+            state.spare = spare;
+        }
         failpoint::reach("sent");
         state.submit(&self.context.store);
         let next = state.next_deadline(&self.context);

@@ -312,6 +312,8 @@ pub struct State {
     pub(super) stop_reason: Option<String>,
     /// Reused for the numbers in front of each delta.
     pub(super) scratch: String,
+    /// Memory for the next batch, while Claude talks.
+    pub(super) spare: Vec<u8>,
     pub(super) turns: u64,
     pub(super) cost_usd: f64,
     /// Dollars of earlier processes: each counts from zero.
@@ -383,6 +385,7 @@ impl State {
             permission_mode_in_use: None,
             stop_reason: None,
             scratch: String::new(),
+            spare: Vec::new(),
             turns: 0,
             cost_usd: 0.0,
             cost_before: 0.0,

@@ -245,10 +245,11 @@ impl State {
             self.begin_turn(batch);
         }
         let Some(turn) = &mut self.turn else { return };
-        turn.text_json_bytes += json_bytes(text);
-        if turn.text_lost || turn.text_json_bytes > TURN_TEXT_BYTES_MAX {
-            turn.text_lost = true;
-        } else {
+        if !turn.text_lost {
+            turn.text_json_bytes += json_bytes(text);
+            turn.text_lost = turn.text_json_bytes > TURN_TEXT_BYTES_MAX;
+        }
+        if !turn.text_lost {
             turn.text.push_str(text);
         }
         if batch.wanted_by(Stream::Text) {
@@ -318,7 +319,7 @@ impl State {
         if let Some((status, error, outcome)) = end {
             self.finish_prompt(batch, status, error, outcome);
         }
-        self.turn = None;
+        (self.turn, self.spare) = (None, Vec::new());
         self.cancel_questions(batch, "claude");
         // A turn of Claude's own may have come before a prompt that is about to be written.
         if self.phase == Phase::Busy && self.running.as_ref().is_none_or(|running| !running.written) {

@@ -13,6 +13,9 @@ const BEFORE_INDEX: &str = r#"{"type":"stream_event","event":{"type":"content_bl
 const BEFORE_TEXT: &str = r#","delta":{"type":"text_delta","text":"#;
 const AFTER_TEXT: &str = "}}";
 
+/// The length of a uuid.
+const UUID_CHARS: usize = 36;
+
 /// A block's number has so many digits at most.
 const INDEX_DIGITS_MAX: usize = 9;
 
@@ -64,6 +67,11 @@ fn after_number(text: &str) -> Option<&str> {
 /// A JSON string, quotes included, and what follows it. Escapes are judged by whoever reads the string.
 fn json_string(text: &str) -> Option<(&str, &str)> {
     let inner = text.strip_prefix('"')?;
+    if let Some((uuid, b'"')) = inner.as_bytes().get(..=UUID_CHARS).and_then(|id| Some((id.first_chunk()?, id[UUID_CHARS])))
+        && is_uuid_like(uuid)
+    {
+        return Some(text.split_at(UUID_CHARS + 2));
+    }
     let mut end = memchr2(b'"', b'\\', inner.as_bytes())?;
     while inner.as_bytes()[end] == b'\\' {
         let after = end + 2;
@@ -72,6 +80,11 @@ fn json_string(text: &str) -> Option<(&str, &str)> {
     // Without a branch for each byte, this is done many bytes at a time.
     let control = inner.as_bytes()[..end].iter().fold(false, |found, byte| found | (*byte < 0x20));
     (!control).then(|| text.split_at(end + 2))
+}
+
+/// Two of a line's three strings are such: they need no search for their end.
+fn is_uuid_like(text: &[u8; UUID_CHARS]) -> bool {
+    text.iter().fold(true, |all, byte| all & (byte.is_ascii_alphanumeric() | (*byte == b'-')))
 }
 
 #[cfg(test)]
