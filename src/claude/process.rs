@@ -315,31 +315,29 @@ impl Drained {
 
     /// Reads when there is something; `None` at the end.
     fn wait_and(&mut self, mut read: impl FnMut() -> io::Result<usize>) -> Option<usize> {
-        // Whatever is left on the pipe may go on for ever: after the exit only so much of it is wanted.
-        if self.deadline.is_none() && wait_for(&[self.exit], Some(Instant::now()))[0] {
-            self.deadline = Some(Instant::now() + DRAIN_AFTER_EXIT);
-        }
         loop {
+            // Whatever holds the pipe may go on for ever: after the exit only so much of it is wanted.
             if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return None;
+            }
+            // Asking first, although there may be more, makes two system calls of a line: reading first would make three.
+            let [readable, exited] = match self.deadline {
+                None => wait_for(&[self.pipe, self.exit], None),
+                Some(deadline) => [wait_for(&[self.pipe], Some(deadline))[0], false],
+            };
+            if exited {
+                self.deadline = Some(Instant::now() + DRAIN_AFTER_EXIT);
+            }
+            if !readable {
+                if exited {
+                    continue;
+                }
                 return None;
             }
             match read() {
                 Ok(0) => return None,
                 Ok(count) => return Some(count),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => match self.deadline {
-                    None => {
-                        let ready = wait_for(&[self.pipe, self.exit], None);
-                        if ready[1] {
-                            self.deadline = Some(Instant::now() + DRAIN_AFTER_EXIT);
-                        }
-                    }
-                    Some(deadline) => {
-                        if !wait_for(&[self.pipe], Some(deadline))[0] {
-                            return None;
-                        }
-                    }
-                },
+                Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {}
                 Err(error) => {
                     log::warn!("cannot read from a process: {error}");
                     return None;

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use super::load::Client;
@@ -67,13 +67,25 @@ pub struct Running {
     pub began: Instant,
     child: Child,
     token: String,
-    _place: tempfile::TempDir,
+    place: Arc<tempfile::TempDir>,
 }
 
 impl Programs {
     /// Starts one and waits until it listens.
     pub fn start(&self, who: Contestant, mode: Mode) -> Running {
         let place = tempfile::Builder::new().prefix("csm-bench-").tempdir().expect("a folder");
+        std::fs::create_dir(place.path().join("work")).expect("a folder");
+        self.start_in(Arc::new(place), who, mode)
+    }
+
+    /// Ends one and starts it again with what is on the disk of it.
+    pub fn restart(&self, running: Running, mode: Mode) -> Running {
+        let (place, who) = (running.place.clone(), running.who);
+        drop(running);
+        self.start_in(place, who, mode)
+    }
+
+    fn start_in(&self, place: Arc<tempfile::TempDir>, who: Contestant, mode: Mode) -> Running {
         let mut command = self.command(who, mode, place.path());
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", place.path());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -81,7 +93,7 @@ impl Programs {
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", who.name()));
         let port = wait_port(&mut child, who);
         let token = std::fs::read_to_string(place.path().join("data/token")).unwrap_or_default().trim().to_owned();
-        Running { who, port, began, child, token, _place: place }
+        Running { who, port, began, child, token, place }
     }
 
     fn command(&self, who: Contestant, mode: Mode, place: &Path) -> Command {
@@ -89,13 +101,11 @@ impl Programs {
         let mut command = match who {
             Contestant::Ours => {
                 let mut command = Command::new(&self.server);
-                let work = place.join("work");
-                std::fs::create_dir(&work).expect("a folder");
                 command.arg("--port=0").arg("--max-connections=20000").arg("--max-processes=200");
                 command.arg(if mode == Mode::Shared { "--mode=shared" } else { "--mode=isolated" });
                 command.arg(format!("--agent={}", agent.display()));
                 command.arg(format!("--data-dir={}", place.join("data").display()));
-                command.arg(format!("--cwd={}", work.display()));
+                command.arg(format!("--cwd={}", place.join("work").display()));
                 return command;
             }
             Contestant::Floor => Command::new(self.tools.join("bench_floor")),

@@ -35,7 +35,8 @@ impl Lines {
     #[must_use]
     pub fn new(conversation: &str, bytes: usize) -> Lines {
         let mut line = Vec::new();
-        let before = r#"{"type":"stream_event","event":{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","#;
+        let before =
+            r#"{"type":"stream_event","event":{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","#;
         let after = r#""parent_tool_use_id":null,"uuid":"6d0b4d5f-8a55-4c37-b7a0-2f3c6a1d9e84"}"#;
         line.extend_from_slice(before.as_bytes());
         line.extend_from_slice(BEFORE_STAMP);

@@ -152,9 +152,8 @@ impl Crowd {
             let left = until.map_or(PATIENCE.as_nanos() as u64, |until| until.saturating_sub(now()));
             let millis = i32::try_from(left.div_ceil(1_000_000)).expect("not that long");
             // SAFETY: room for as many events as named.
-            let count = unsafe {
-                libc::epoll_wait(self.epoll.as_raw_fd(), events.as_mut_ptr(), EVENTS_MAX as i32, millis)
-            };
+            let count =
+                unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), events.as_mut_ptr(), EVENTS_MAX as i32, millis) };
             if count <= 0 {
                 assert!(until.is_some(), "nothing came for {PATIENCE:?}");
                 if until.is_some_and(|until| now() >= until) {

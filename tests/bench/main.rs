@@ -92,8 +92,13 @@ fn options() -> Options {
     let mut args = std::env::args().skip(1);
     let mut path = || std::path::PathBuf::from(args.next().expect("paths: SERVER TOOLS PEERS BUILT"));
     let programs = Programs { server: path(), tools: path(), peers: path(), built: path() };
-    let mut options =
-        Options { programs, contestants: vec![Contestant::Ours, Contestant::Floor], only: None, json: None, rounds: None };
+    let mut options = Options {
+        programs,
+        contestants: vec![Contestant::Ours, Contestant::Floor],
+        only: None,
+        json: None,
+        rounds: None,
+    };
     while let Some(name) = args.next() {
         let value = args.next().unwrap_or_else(|| panic!("{name} needs a value"));
         match name.as_str() {

@@ -67,7 +67,8 @@ fn after_number(text: &str) -> Option<&str> {
 /// A JSON string, quotes included, and what follows it. Escapes are judged by whoever reads the string.
 fn json_string(text: &str) -> Option<(&str, &str)> {
     let inner = text.strip_prefix('"')?;
-    if let Some((uuid, b'"')) = inner.as_bytes().get(..=UUID_CHARS).and_then(|id| Some((id.first_chunk()?, id[UUID_CHARS])))
+    if let Some((uuid, b'"')) =
+        inner.as_bytes().get(..=UUID_CHARS).and_then(|id| Some((id.first_chunk()?, id[UUID_CHARS])))
         && is_uuid_like(uuid)
     {
         return Some(text.split_at(UUID_CHARS + 2));
