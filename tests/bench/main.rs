@@ -3,6 +3,8 @@
 
 #[path = "contestants.rs"]
 mod contestants;
+#[path = "growth.rs"]
+mod growth;
 #[path = "line.rs"]
 mod line;
 #[path = "load.rs"]
@@ -86,6 +88,7 @@ struct Options {
     only: Option<String>,
     json: Option<String>,
     rounds: Option<usize>,
+    growth: bool,
 }
 
 fn options() -> Options {
@@ -98,6 +101,7 @@ fn options() -> Options {
         only: None,
         json: None,
         rounds: None,
+        growth: false,
     };
     while let Some(name) = args.next() {
         let value = args.next().unwrap_or_else(|| panic!("{name} needs a value"));
@@ -105,6 +109,7 @@ fn options() -> Options {
             "--only" => options.only = Some(value),
             "--json" => options.json = Some(value),
             "--rounds" => options.rounds = Some(value.parse().expect("a number of rounds")),
+            "--growth" => options.growth = true,
             "--peers" => {
                 let known = [Contestant::Socketioxide, Contestant::Node, Contestant::Python];
                 let wanted = |who: &Contestant| value.split(',').any(|name| name == who.name());
@@ -116,10 +121,46 @@ fn options() -> Options {
     options
 }
 
+/// Who is measured, in which version.
+fn versions(options: &Options) -> String {
+    let said = |program: &str, args: &[&str]| {
+        let output = std::process::Command::new(program).args(args).output().ok()?;
+        Some(String::from_utf8_lossy(&output.stdout).trim().replace('\n', ", "))
+    };
+    let locked = |file: &str, name: &str| {
+        let text = std::fs::read_to_string(options.programs.peers.join(file)).ok()?;
+        let (_, rest) = text.split_once(&format!("name = \"{name}\"\nversion = \""))?;
+        Some(format!("{name} {}", rest.split('"').next()?))
+    };
+    let python = options.programs.peers.join("python/.venv/bin/python").display().to_string();
+    let packages =
+        "from importlib.metadata import version as v; print(*(f'{n} {v(n)}' for n in ('python-socketio', 'uvicorn')))";
+    let node = options.programs.peers.join("node").display().to_string();
+    let parts = options.contestants.iter().filter_map(|who| match who {
+        Contestant::Ours => said(&options.programs.server.display().to_string(), &["--version"]),
+        Contestant::Floor => None,
+        Contestant::Socketioxide => {
+            let names = ["socketioxide", "axum", "tokio"];
+            Some(names.iter().filter_map(|name| locked("socketioxide/Cargo.lock", name)).collect::<Vec<_>>().join(" "))
+        }
+        Contestant::Node => {
+            let version =
+                format!("console.log('socket.io', require('{node}/node_modules/socket.io/package.json').version)");
+            Some(format!("Node {} {}", said("node", &["--version"])?, said("node", &["-e", &version])?))
+        }
+        Contestant::Python => Some(format!("{} {}", said(&python, &["--version"])?, said(&python, &["-c", packages])?)),
+    });
+    parts.collect::<Vec<_>>().join("; ")
+}
+
 fn main() {
     let options = options();
     system::raise_descriptors();
     eprintln!("{}", system::machine());
+    eprintln!("{}", versions(&options));
+    if options.growth {
+        return growth::run(&options.programs, options.json.as_deref());
+    }
     let mut values = Values::new();
     // The name of a measure, or the beginning of several.
     let exact = |only: &str| MEASURES.iter().any(|measure| measure.key == only);
