@@ -78,10 +78,7 @@ fn many_sessions(programs: &Programs, sessions: usize) -> Row {
     }
     let mut waiting = sessions;
     crowd.receive(None, |client, payload| {
-        let seen = &mut seen[client];
-        if !seen.ended && seen.take(payload).is_some() && seen.ended {
-            waiting -= 1;
-        }
+        waiting -= usize::from(seen[client].is_ended_by(payload));
         waiting > 0
     });
     let first = seen.iter().map(|seen| seen.first).min().unwrap_or_default();

@@ -217,6 +217,12 @@ pub struct Seen {
 }
 
 impl Seen {
+    /// Takes a frame. Whether it was the last line.
+    pub fn is_ended_by(&mut self, payload: &[u8]) -> bool {
+        let is_line = !self.ended && self.take(payload).is_some();
+        is_line && self.ended
+    }
+
     /// Takes a frame; if it is a line, the moment at which that was made.
     pub fn take(&mut self, payload: &[u8]) -> Option<u64> {
         if self.from_end == 0 {

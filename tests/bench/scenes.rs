@@ -55,10 +55,7 @@ pub fn stream(server: &Running, crowd: &mut Crowd, session: &str, order: &str) -
     server.ask(&mut crowd.clients[0], session, order);
     let mut waiting = seen.len();
     crowd.receive(None, |client, payload| {
-        let seen = &mut seen[client];
-        if !seen.ended && seen.take(payload).is_some() && seen.ended {
-            waiting -= 1;
-        }
+        waiting -= usize::from(seen[client].is_ended_by(payload));
         waiting > 0
     });
     let ended = now();
