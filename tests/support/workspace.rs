@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -68,6 +69,16 @@ impl Workspace {
         if let Some(path) = std::env::var_os("PATH") {
             command.env("PATH", path);
         }
+        let as_in_a_terminal = || {
+            for signal in [libc::SIGINT, libc::SIGHUP, libc::SIGTERM] {
+                // SAFETY: a plain system call, which is allowed between fork and exec.
+                unsafe { libc::signal(signal, libc::SIG_DFL) };
+            }
+            Ok(())
+        };
+        // SAFETY: see there. Whoever runs the tests in the background, or with `nohup`, has them ignored, and ignored signals are
+        // inherited.
+        unsafe { command.pre_exec(as_in_a_terminal) };
         command
     }
 

@@ -2,7 +2,8 @@
 // official Socket.IO server.
 //
 // `node server.mjs AGENT` prints `listening PORT`, and ends with its stdin. A socket names its session in its auth; the
-// first of a session starts `AGENT --plain`, the last ends it. The event `ask` is a line to the child, `line` one from it.
+// first of a session starts `AGENT --plain`, the last ends it. The event `ask` is a line to the child, `line` one from
+// it.
 
 import { spawn } from 'node:child_process';
 import { createServer } from 'node:http';
@@ -36,7 +37,7 @@ function start(name) {
     return session;
 }
 
-// By hand, as the `readline` module costs more than all the rest of this.
+// By hand: the `readline` module takes an event for each line.
 function relay(stdout, name) {
     let rest = '';
     stdout.setEncoding('utf8');

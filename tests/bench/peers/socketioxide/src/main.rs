@@ -30,7 +30,8 @@ use tokio::{
 };
 
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
-/// So many that the memory ends first: a full buffer would cost the slow client a line, or at the next ping its connection.
+/// So many that the memory ends first: a full buffer would cost a slow client a line, or at the next ping its
+/// connection.
 const PACKETS_QUEUED_MAX: usize = 1 << 26;
 const CHUNK_BYTES: usize = 256 << 10;
 
@@ -113,8 +114,9 @@ fn lock(sessions: &Sessions) -> MutexGuard<'_, HashMap<String, Session>> {
 
 fn start(agent: &str, io: &SocketIo, name: &str) -> io::Result<UnboundedSender<String>> {
     let mut child = Command::new(agent).arg("--plain").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-    let pipe = || io::Error::from(io::ErrorKind::BrokenPipe);
-    let (stdin, stdout) = (child.stdin.take().ok_or_else(pipe)?, child.stdout.take().ok_or_else(pipe)?);
+    let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
+        return Err(io::ErrorKind::BrokenPipe.into());
+    };
     let (sender, asks) = mpsc::unbounded_channel();
     let relay = tokio::spawn(relay(stdout, io.clone(), name.to_owned()));
     tokio::spawn(feed(child, stdin, asks, relay));
@@ -149,7 +151,8 @@ async fn relay(mut stdout: ChildStdout, io: SocketIo, room: String) {
 async fn emit(io: &SocketIo, room: &str, line: &[u8]) {
     let line: &RawValue =
         serde_json::from_slice(line).unwrap_or_else(|failure| fail(&format!("a bad line: {failure}")));
-    // Whom a full buffer has cost the line is not told, so it cannot be sent again; a socket that has left is no matter.
+    // The error does not tell which socket's buffer was full, so the line cannot be sent again to that one alone. A
+    // socket that has left is no matter.
     match io.to(room.to_owned()).emit("line", line).await {
         Err(BroadcastError::Socket(errors)) if errors.iter().any(|e| matches!(e, SocketError::InternalChannelFull)) => {
             fail("a line is lost: a socket's buffer is full")
