@@ -190,7 +190,7 @@ impl Running {
     /// Waits until a client that is connected is in its session, which is ready to be asked.
     pub fn wait_in(&self, client: &mut Client, session: &str) -> String {
         if self.who != Contestant::Ours {
-            client.wait(r#"42["ready"]"#);
+            client.wait(r#"42["ready""#);
             return session.to_owned();
         }
         let told = client.wait(r#"42["sessionRegistered""#);

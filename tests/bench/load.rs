@@ -4,7 +4,7 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::line::{BEFORE_STAMP, LAST, NUMBER_DIGITS, STAMP_DIGITS, now, number};
 
@@ -76,7 +76,10 @@ impl Client {
 
     /// The next frame whose payload begins like this; those before it are passed over.
     pub fn wait(&mut self, beginning: &str) -> String {
+        let patience = Instant::now() + PATIENCE;
         loop {
+            // Its pings alone would keep this going for ever.
+            assert!(Instant::now() < patience, "{beginning} did not come");
             while let Some((payload, end)) = frame(&self.rest) {
                 let text = String::from_utf8_lossy(&self.rest[payload..end]).into_owned();
                 self.rest.drain(..end);
@@ -147,15 +150,16 @@ impl Crowd {
 
     /// Hands every frame to `on`, which is told whose it is, until that says `false` or `until` (see [`now`]) has come.
     pub fn receive(&mut self, until: Option<u64>, mut on: impl FnMut(usize, &[u8]) -> bool) {
+        let patience = now() + u64::try_from(PATIENCE.as_nanos()).expect("not that long");
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; EVENTS_MAX];
         loop {
-            let left = until.map_or(PATIENCE.as_nanos() as u64, |until| until.saturating_sub(now()));
+            let left = until.unwrap_or(patience).saturating_sub(now());
             let millis = i32::try_from(left.div_ceil(1_000_000)).expect("not that long");
             // SAFETY: room for as many events as named.
             let count =
                 unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), events.as_mut_ptr(), EVENTS_MAX as i32, millis) };
+            assert!(until.is_some() || now() < patience, "not all has come in {PATIENCE:?}");
             if count <= 0 {
-                assert!(until.is_some(), "nothing came for {PATIENCE:?}");
                 if until.is_some_and(|until| now() >= until) {
                     return;
                 }
