@@ -43,6 +43,15 @@ impl CloseCode {
 const FINAL_TEXT: u8 = 0x81;
 const FINAL_BINARY: u8 = 0x82;
 
+/// A server's frame begins with no more than that.
+const HEADER_BYTES_MAX: usize = 10;
+
+/// How an event of the namespace `/` begins, up to its first argument.
+#[must_use]
+pub fn event_opening(name: &str) -> String {
+    format!("42[\"{name}\",")
+}
+
 /// What a frame carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Payload<'a> {
@@ -87,14 +96,22 @@ impl Frames {
         frames
     }
 
-    /// Adds an event of the namespace `/` whose one argument is the concatenation of `data`.
-    pub fn push_event(&mut self, name: &str, data: &[&str]) {
-        self.push_around(&["42[\"", name, "\","], data, "]");
+    /// Adds an event of the namespace `/` whose one argument is the concatenation of `data`. An offset, for connection state
+    /// recovery, is one more argument, the last.
+    pub fn push_event(&mut self, name: &str, data: &[&str], offset: Option<&str>) {
+        match offset {
+            None => self.push_around(&["42[\"", name, "\","], data, "]"),
+            Some(offset) => self.push_around(&["42[\"", name, "\","], data, &format!(",\"{offset}\"]")),
+        }
     }
 
-    /// The same, with an offset for connection state recovery as the last argument.
-    pub fn push_event_at(&mut self, name: &str, data: &[&str], offset: &str) {
-        self.push_around(&["42[\"", name, "\","], data, &format!(",\"{offset}\"]"));
+    /// The same for an event that lacks only its end: `parts` begin with [`event_opening`] and an object, whose last brace is
+    /// added here.
+    pub fn push_opened(&mut self, parts: &[&str], offset: Option<&str>) {
+        match offset {
+            None => self.push_around(&[], parts, "}]"),
+            Some(offset) => self.push_around(&[], parts, &format!("}},\"{offset}\"]")),
+        }
     }
 
     /// Adds an acknowledgement in the namespace `/` with one argument.
@@ -125,19 +142,25 @@ impl Frames {
     }
 
     fn header(&mut self, first: u8, length: usize) {
-        self.bytes.reserve(length + 10);
-        self.bytes.push(first);
-        match (u8::try_from(length), u16::try_from(length)) {
-            (Ok(short), _) if short < 126 => self.bytes.push(short),
+        self.bytes.reserve(length + HEADER_BYTES_MAX);
+        let mut header = [first; HEADER_BYTES_MAX];
+        let end = match (u8::try_from(length), u16::try_from(length)) {
+            (Ok(short), _) if short < 126 => {
+                header[1] = short;
+                2
+            }
             (_, Ok(medium)) => {
-                self.bytes.push(126);
-                self.bytes.extend_from_slice(&medium.to_be_bytes());
+                header[1] = 126;
+                header[2..4].copy_from_slice(&medium.to_be_bytes());
+                4
             }
             _ => {
-                self.bytes.push(127);
-                self.bytes.extend_from_slice(&(length as u64).to_be_bytes());
+                header[1] = 127;
+                header[2..].copy_from_slice(&(length as u64).to_be_bytes());
+                HEADER_BYTES_MAX
             }
-        }
+        };
+        self.bytes.extend_from_slice(&header[..end]);
     }
 
     /// All bytes.
@@ -205,12 +228,13 @@ mod tests {
         for text in &texts {
             frames.push(&[&text[..text.len() / 2], &text[text.len() / 2..]]);
         }
-        frames.push_event("e", &["{\"a\":", "1}"]);
+        frames.push_event("e", &["{\"a\":", "1}"], None);
+        frames.push_opened(&[&event_opening("e"), "{"], Some("o"));
         frames.push_ack(7, "{}");
         let mut bytes = frames.bytes().to_vec();
         bytes.extend(CloseCode::TryAgainLater.frame());
         let mut client = WebSocket::from_raw_socket(std::io::Cursor::new(bytes), Role::Client, None);
-        for text in texts.iter().map(String::as_str).chain(["42[\"e\",{\"a\":1}]", "437[{}]"]) {
+        for text in texts.iter().map(String::as_str).chain(["42[\"e\",{\"a\":1}]", "42[\"e\",{},\"o\"]", "437[{}]"]) {
             let read = client.read().expect("a frame").into_text().expect("text");
             assert!(read.as_str() == text, "{} bytes came as {}", text.len(), read.len());
         }

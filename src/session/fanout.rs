@@ -88,6 +88,15 @@ impl Batch {
 
     /// Adds an event whose data is the concatenation of `parts`.
     pub fn event(&mut self, audience: Audience, name: &str, parts: &[&str]) {
+        self.for_each(audience, |frames, offset| frames.push_event(name, parts, offset));
+    }
+
+    /// The same for an event that lacks only its end: [`Frames::push_opened`].
+    pub fn opened(&mut self, audience: Audience, parts: &[&str]) {
+        self.for_each(audience, |frames, offset| frames.push_opened(parts, offset));
+    }
+
+    fn for_each(&mut self, audience: Audience, push: impl Fn(&mut Frames, Option<&str>)) {
         let mut offset = None;
         for stream in [Stream::Text, Stream::Events] {
             if audience != Audience::All && audience != Audience::Only(stream) {
@@ -97,10 +106,10 @@ impl Batch {
                 if frames.is_empty() && self.spare.capacity() > 0 {
                     *frames = Frames::in_place_of(std::mem::take(&mut self.spare));
                 }
-                frames.push_event(name, parts);
+                push(frames, None);
             }
             if let Some(frames) = &mut self.variants[variant(stream, true)] {
-                frames.push_event_at(name, parts, offset.get_or_insert_with(next_offset));
+                push(frames, Some(offset.get_or_insert_with(next_offset)));
             }
         }
     }

@@ -20,6 +20,7 @@ pub mod api;
 pub mod attachments;
 mod catchup;
 mod conversation;
+mod deltas;
 pub mod error;
 pub mod events;
 pub mod export;

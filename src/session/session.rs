@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use parking_lot::{Mutex, MutexGuard};
 
+use super::deltas::Deltas;
 use super::error::Error;
 use super::events::{EVENT_BYTES_MAX, Failure, SessionRegistered, StreamMark, Summary, json, now_ms};
 use super::fanout::{Audience, Batch, Reply, Stream, Viewer};
@@ -451,9 +452,9 @@ impl State {
             batch.event(Audience::Only(Stream::Text), "claudeStreamStart", &[&json(&mark)]);
         }
         if batch.wanted_by(Stream::Events) {
-            let seq = self.log.position().seq;
+            let (seq, mut deltas) = (self.log.position().seq, Deltas::new());
             for (part, line) in self.log.deltas() {
-                self.delta_event(batch, seq, part, line);
+                deltas.push(batch, &self.id, (seq, part), line);
             }
         }
     }

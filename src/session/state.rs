@@ -21,6 +21,7 @@ use serde_json::value::RawValue;
 
 use super::attachments::Attached;
 use super::conversation::Conversation;
+use super::deltas::Deltas;
 use super::error::Error;
 use super::events::{EVENT_BYTES_MAX, Failure, Notice, Queued, Summary, json, now_ms};
 use super::fanout::{Audience, Batch, Reply, Viewer};
@@ -310,8 +311,8 @@ pub struct State {
     pub(super) permission_mode_in_use: Option<String>,
     /// Why the process is being stopped, if that is a failure.
     pub(super) stop_reason: Option<String>,
-    /// Reused for the numbers in front of each delta.
-    pub(super) scratch: String,
+    /// Makes the events of what Claude says just now.
+    pub(super) deltas: Deltas,
     /// Memory for the next batch, while Claude talks.
     pub(super) spare: Vec<u8>,
     pub(super) turns: u64,
@@ -384,7 +385,7 @@ impl State {
             model_in_use: None,
             permission_mode_in_use: None,
             stop_reason: None,
-            scratch: String::new(),
+            deltas: Deltas::new(),
             spare: Vec::new(),
             turns: 0,
             cost_usd: 0.0,

@@ -12,7 +12,7 @@ use super::events::{EVENT_BYTES_MAX, PermissionRequest, StreamChunk, StreamMark,
 use super::fanout::{Audience, Batch, Stream};
 use super::session::Session;
 use super::state::{NAME_CHARS_MAX, Phase, QUESTIONS_MAX, Question, State, TURN_TEXT_BYTES_MAX, Turn, shortened};
-use crate::proto::claude::{self, CanUseTool, Delta, Kind, Outcome};
+use crate::proto::claude::{self, CanUseTool, Delta, Kind, Outcome, TextDelta};
 use crate::proto::ndjson::{Line, Splitter};
 use crate::store::Change;
 use serde_json::value::RawValue;
@@ -31,9 +31,12 @@ impl State {
     pub(super) fn on_output(&mut self, lines: &mut Splitter, batch: &mut Batch, session: &Session) {
         while let Some(line) = lines.next_line() {
             match line {
-                Line::Whole(bytes) => match claude::parse(bytes) {
-                    Ok(line) => self.on_line(&line, batch, session),
-                    Err(claude::NotJson) => self.on_bad_line(bytes),
+                Line::Whole(bytes) => match TextDelta::read(bytes) {
+                    Some(delta) => self.on_text_delta(&delta, batch),
+                    None => match claude::parse(bytes) {
+                        Ok(line) => self.on_line(&line, batch, session),
+                        Err(claude::NotJson) => self.on_bad_line(bytes),
+                    },
                 },
                 Line::TooLong(bytes) => self.on_long_line(bytes, batch),
             }
@@ -59,15 +62,20 @@ impl State {
         self.notice(batch, "warning", "line_too_long", &text);
     }
 
-    fn on_line(&mut self, line: &claude::Line<'_>, batch: &mut Batch, session: &Session) {
-        if let Some(uuid) = &line.session_id
-            && *uuid != self.conversation.uuid
+    /// Every line names its conversation; `/clear` and a fork begin another.
+    fn follow_conversation(&mut self, uuid: Option<&str>) {
+        if let Some(uuid) = uuid
+            && uuid != self.conversation.uuid
             && self.phase != Phase::Starting
             && is_uuid(uuid)
         {
             log::info!("session {}: Claude's conversation is now {uuid}", self.id);
             self.conversation.changes_to(uuid);
         }
+    }
+
+    fn on_line(&mut self, line: &claude::Line<'_>, batch: &mut Batch, session: &Session) {
+        self.follow_conversation(line.session_id.as_deref());
         match &line.kind {
             Kind::Delta(delta) => return self.on_delta(delta, line.raw, batch),
             Kind::ControlResponse { request_id, answer } => {
@@ -189,14 +197,16 @@ impl State {
         }
     }
 
-    fn on_delta(&mut self, delta: &Delta<'_>, line: &str, batch: &mut Batch) {
-        let part = self.log.delta(line);
-        if batch.wanted_by(Stream::Events) {
-            let seq = self.log.position().seq;
-            let mut scratch = std::mem::take(&mut self.scratch);
-            self.encode_delta(batch, seq, part, line, &mut scratch);
-            self.scratch = scratch;
+    fn on_text_delta(&mut self, delta: &TextDelta<'_>, batch: &mut Batch) {
+        self.follow_conversation(delta.session_id);
+        self.relay_delta(delta.raw, batch);
+        if delta.in_main_conversation {
+            self.on_streamed_text(&delta.text, batch);
         }
+    }
+
+    fn on_delta(&mut self, delta: &Delta<'_>, line: &str, batch: &mut Batch) {
+        self.relay_delta(line, batch);
         match delta {
             Delta::MessageStart { id } => {
                 if let Some(turn) = &mut self.turn {
@@ -204,38 +214,24 @@ impl State {
                     turn.streamed = false;
                 }
             }
-            Delta::Text(text) => {
-                self.on_text(text, batch);
-                if let Some(turn) = &mut self.turn {
-                    turn.streamed = true;
-                }
-            }
+            Delta::Text(text) => self.on_streamed_text(text, batch),
             Delta::Other => {}
         }
     }
 
-    /// A delta as `events` viewers see it.
-    pub(super) fn delta_event(&self, batch: &mut Batch, seq: u64, part: u64, line: &str) {
-        self.encode_delta(batch, seq, part, line, &mut String::new());
+    /// Passes a delta on as it came; it is not stored.
+    fn relay_delta(&mut self, line: &str, batch: &mut Batch) {
+        let part = self.log.delta(line);
+        if batch.wanted_by(Stream::Events) {
+            let seq = self.log.position().seq;
+            self.deltas.push(batch, &self.id, (seq, part), line);
+        }
     }
 
-    fn encode_delta(&self, batch: &mut Batch, seq: u64, part: u64, line: &str, scratch: &mut String) {
-        // A session's id is made here, of characters that need no escape. Put together by hand, since this is done for each
-        // line: formatting takes longer than all the rest of it.
-        scratch.clear();
-        for piece in [r#"{"sessionId":""#, &self.id, r#"","seq":"#] {
-            scratch.push_str(piece);
-        }
-        push_number(scratch, seq);
-        scratch.push_str(r#","part":"#);
-        push_number(scratch, part);
-        let audience = Audience::Only(Stream::Events);
-        if line.len() > EVENT_BYTES_MAX {
-            let _ = write!(scratch, r#","truncated":true,"bytes":{}}}"#, line.len());
-            batch.event(audience, "claudeEvent", &[scratch]);
-        } else {
-            scratch.push_str(r#","event":"#);
-            batch.event(audience, "claudeEvent", &[scratch, line, "}"]);
+    fn on_streamed_text(&mut self, text: &str, batch: &mut Batch) {
+        self.on_text(text, batch);
+        if let Some(turn) = &mut self.turn {
+            turn.streamed = true;
         }
     }
 
@@ -394,21 +390,6 @@ fn still_queued(answer: &Result<Option<&RawValue>, std::borrow::Cow<'_, str>>, u
     answer.is_some_and(|answer| answer.still_queued.iter().any(|queued| queued == uuid))
 }
 
-/// Adds a number in decimal digits.
-fn push_number(text: &mut String, mut number: u64) {
-    let mut digits = [b'0'; 20];
-    let mut first = digits.len();
-    loop {
-        first -= 1;
-        digits[first] = b'0' + u8::try_from(number % 10).expect("a digit");
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    text.push_str(std::str::from_utf8(&digits[first..]).expect("digits are text"));
-}
-
 /// How many bytes a text takes inside a JSON string.
 fn json_bytes(text: &str) -> usize {
     let needs_escape = |byte: u8| (byte < 0x20) | (byte == b'"') | (byte == b'\\');
@@ -441,15 +422,6 @@ mod tests {
     fn the_length_in_json_is_known_beforehand() {
         for text in ["", "abc", "a\"b\\c\n\r\t\u{8}\u{c}\u{1}\u{7f}", "äöü€"] {
             assert_eq!(json_bytes(text), json(&text).len() - 2, "{text:?}");
-        }
-    }
-
-    #[test]
-    fn numbers_are_written_in_digits() {
-        for number in [0, 9, 10, 1_234_567_890, u64::MAX] {
-            let mut text = String::from("n");
-            push_number(&mut text, number);
-            assert_eq!(text, format!("n{number}"));
         }
     }
 

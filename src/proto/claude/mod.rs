@@ -13,6 +13,7 @@ mod write;
 
 pub use read::{CanUseTool, Delta, Init, Kind, Line, NotJson, Outcome, parse};
 pub(crate) use read::{of, text as string};
+pub use text_delta::TextDelta;
 pub use write::{
     Content, Permission, control_error_line, control_request_line, permission_line, rename_line, user_line,
 };

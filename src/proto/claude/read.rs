@@ -5,8 +5,6 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::text_delta;
-
 /// One line of Claude's standard output.
 #[derive(Debug)]
 pub struct Line<'a> {
@@ -220,11 +218,6 @@ struct Fields<'a> {
 /// [`NotJson`] when the line is not one JSON object in UTF-8; such lines are skipped and counted.
 pub fn parse(line: &[u8]) -> Result<Line<'_>, NotJson> {
     let raw = std::str::from_utf8(line).map_err(|_| NotJson)?.trim_ascii();
-    text_delta::read(raw).map_or_else(|| parse_any(raw), Ok)
-}
-
-/// The same for a line of any kind, whatever its order of keys.
-pub(super) fn parse_any(raw: &str) -> Result<Line<'_>, NotJson> {
     let fields: Fields<'_> = if raw.starts_with('{') { read(raw).ok_or(NotJson)? } else { return Err(NotJson) };
     let session_id = text(fields.session_id);
     Ok(Line { raw, session_id, kind: kind(&fields).unwrap_or(Kind::Other) })
@@ -422,13 +415,14 @@ pub(crate) fn text<'a>(raw: Option<&'a RawValue>) -> Option<Cow<'a, str>> {
 }
 
 /// The same of a string as it stands in the line.
-pub(super) fn unquoted(json: &str) -> Option<Cow<'_, str>> {
+fn unquoted(json: &str) -> Option<Cow<'_, str>> {
     let inner = json.strip_prefix('"')?.strip_suffix('"')?;
-    if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
-        Some(Cow::Borrowed(inner))
-    } else {
-        read::<Lossy>(json).map(|text| Cow::Owned(text.0))
-    }
+    if memchr::memchr(b'\\', inner.as_bytes()).is_none() { Some(Cow::Borrowed(inner)) } else { unescaped(json) }
+}
+
+/// What a string with escapes says, quotes included.
+pub(super) fn unescaped(json: &str) -> Option<Cow<'_, str>> {
+    read::<Lossy>(json).map(|text| Cow::Owned(text.0))
 }
 
 /// A string that may hold half a surrogate pair (cut by some tool, passed on by Node): replaced, not refused.

@@ -3,15 +3,21 @@
 //! `{"type":"stream_event","event":{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"…"}},…}`, and
 //! behind that `session_id`, `parent_tool_use_id` and `uuid` in any order. Every version of the CLI was seen to print it so. What
 //! looks different in the least is left to [`super::parse`], which reads anything: this only spares it, and the server's time
-//! for each of Claude's lines is mostly this.
+//! for each of Claude's lines is mostly this. So it is written for the machine: it goes over the bytes by position, and gives
+//! back little.
+
+use std::borrow::Cow;
 
 use memchr::memchr2;
 
-use super::read::{Delta, Kind, Line, unquoted};
+use super::read::unescaped;
 
-const BEFORE_INDEX: &str = r#"{"type":"stream_event","event":{"type":"content_block_delta","index":"#;
-const BEFORE_TEXT: &str = r#","delta":{"type":"text_delta","text":"#;
-const AFTER_TEXT: &str = "}}";
+const BEFORE_INDEX: &[u8] = br#"{"type":"stream_event","event":{"type":"content_block_delta","index":"#;
+const BEFORE_TEXT: &[u8] = br#","delta":{"type":"text_delta","text":"#;
+const AFTER_TEXT: &[u8] = b"}}";
+const BEFORE_SESSION: &[u8] = br#","session_id":"#;
+const BEFORE_PARENT: &[u8] = br#","parent_tool_use_id":"#;
+const BEFORE_UUID: &[u8] = br#","uuid":"#;
 
 /// The length of a uuid.
 const UUID_CHARS: usize = 36;
@@ -19,68 +25,97 @@ const UUID_CHARS: usize = 36;
 /// A block's number has so many digits at most.
 const INDEX_DIGITS_MAX: usize = 9;
 
-/// The line, if it is a plain text delta. `raw` has no white space around it.
-pub(super) fn read(raw: &str) -> Option<Line<'_>> {
-    let rest = after_number(raw.strip_prefix(BEFORE_INDEX)?)?.strip_prefix(BEFORE_TEXT)?;
-    let (text, rest) = json_string(rest)?;
-    let mut rest = rest.strip_prefix(AFTER_TEXT)?;
-    let (mut session_id, mut parent, mut uuid) = (None, None, None);
-    loop {
-        if let Some(after) = rest.strip_prefix(r#","session_id":"#) {
-            rest = only_one(&mut session_id, json_string(after)?)?;
-        } else if let Some(after) = rest.strip_prefix(r#","parent_tool_use_id":"#) {
-            let value = after.strip_prefix("null").map(|after| ("null", after));
-            rest = only_one(&mut parent, value.or_else(|| json_string(after))?)?;
-        } else if let Some(after) = rest.strip_prefix(r#","uuid":"#) {
-            rest = only_one(&mut uuid, json_string(after)?)?;
-        } else {
-            break;
+/// A piece of an answer's text.
+#[derive(Debug)]
+pub struct TextDelta<'a> {
+    /// The line as it came: one valid JSON object.
+    pub raw: &'a str,
+    /// The conversation it belongs to.
+    pub session_id: Option<&'a str>,
+    /// Written by the main conversation, not by a sub-agent.
+    pub in_main_conversation: bool,
+    /// The text.
+    pub text: Cow<'a, str>,
+}
+
+impl TextDelta<'_> {
+    /// The line, newline excluded, if it is one. `None` says nothing about it.
+    #[must_use]
+    pub fn read(line: &[u8]) -> Option<TextDelta<'_>> {
+        let at = after_number(line, after(line, 0, BEFORE_INDEX)?)?;
+        let raw = std::str::from_utf8(line).ok()?;
+        let text_at = after(line, at, BEFORE_TEXT)?;
+        let (text, text_end) = match plain_string_end(line, text_at) {
+            Some(end) => (Cow::Borrowed(&raw[text_at + 1..end - 1]), end),
+            None => {
+                let end = string_end(line, text_at)?;
+                (unescaped(&raw[text_at..end])?, end)
+            }
+        };
+        let mut at = after(line, text_end, AFTER_TEXT)?;
+        let (mut session_id, mut parent, mut uuid) = (None, None, None);
+        loop {
+            // Twice the same field is for the general reader to judge.
+            if let Some(value) = after(line, at, BEFORE_SESSION).filter(|_| session_id.is_none()) {
+                at = plain_string_end(line, value)?;
+                session_id = Some(&raw[value + 1..at - 1]);
+            } else if let Some(value) = after(line, at, BEFORE_PARENT).filter(|_| parent.is_none()) {
+                let null = after(line, value, b"null");
+                parent = Some(null.is_none());
+                at = null.or_else(|| plain_string_end(line, value))?;
+            } else if let Some(value) = after(line, at, BEFORE_UUID).filter(|_| uuid.is_none()) {
+                at = plain_string_end(line, value)?;
+                uuid = Some(());
+            } else {
+                break;
+            }
         }
+        if &line[at..] != b"}" {
+            return None;
+        }
+        Some(TextDelta { raw, session_id, in_main_conversation: parent != Some(true), text })
     }
-    if rest != "}" {
-        return None;
-    }
-    let text = unquoted(text)?;
-    for unread in [parent.filter(|parent| *parent != "null"), uuid].into_iter().flatten() {
-        unquoted(unread)?;
-    }
-    let delta = if parent.is_none_or(|parent| parent == "null") { Delta::Text(text) } else { Delta::Other };
-    let session_id = match session_id {
-        Some(id) => Some(unquoted(id)?),
-        None => None,
-    };
-    Some(Line { raw, session_id, kind: Kind::Delta(delta) })
 }
 
-/// Takes a field's value. Twice the same field is for the general reader to judge.
-fn only_one<'a>(field: &mut Option<&'a str>, (value, rest): (&'a str, &'a str)) -> Option<&'a str> {
-    field.replace(value).is_none().then_some(rest)
+/// Where `expected` ends, if it stands at `at`.
+fn after(line: &[u8], at: usize, expected: &[u8]) -> Option<usize> {
+    line.get(at..)?.starts_with(expected).then_some(at + expected.len())
 }
 
-/// What follows a plain number.
-fn after_number(text: &str) -> Option<&str> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let plain = (1..=INDEX_DIGITS_MAX).contains(&digits) && (digits == 1 || !text.starts_with('0'));
-    plain.then(|| &text[digits..])
+/// Where the plain number at `at` ends.
+fn after_number(line: &[u8], at: usize) -> Option<usize> {
+    let digits = line[at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let plain = (1..=INDEX_DIGITS_MAX).contains(&digits) && (digits == 1 || line[at] != b'0');
+    plain.then_some(at + digits)
 }
 
-/// A JSON string, quotes included, and what follows it. Escapes are judged by whoever reads the string.
-fn json_string(text: &str) -> Option<(&str, &str)> {
-    let inner = text.strip_prefix('"')?;
-    if let Some((uuid, b'"')) =
-        inner.as_bytes().get(..=UUID_CHARS).and_then(|id| Some((id.first_chunk()?, id[UUID_CHARS])))
+/// Where the string without escapes that begins at `at` ends, quotes included.
+fn plain_string_end(line: &[u8], at: usize) -> Option<usize> {
+    let inner = line.get(at..)?.strip_prefix(b"\"")?;
+    if let Some(uuid) = inner.first_chunk()
+        && inner.get(UUID_CHARS) == Some(&b'"')
         && is_uuid_like(uuid)
     {
-        return Some(text.split_at(UUID_CHARS + 2));
+        return Some(at + UUID_CHARS + 2);
     }
-    let mut end = memchr2(b'"', b'\\', inner.as_bytes())?;
-    while inner.as_bytes()[end] == b'\\' {
+    let end = memchr2(b'"', b'\\', inner)?;
+    (inner[end] == b'"' && !has_control(&inner[..end])).then_some(at + end + 2)
+}
+
+/// The same with escapes, which are judged by whoever reads the string.
+fn string_end(line: &[u8], at: usize) -> Option<usize> {
+    let inner = line.get(at..)?.strip_prefix(b"\"")?;
+    let mut end = memchr2(b'"', b'\\', inner)?;
+    while inner[end] == b'\\' {
         let after = end + 2;
-        end = after + memchr2(b'"', b'\\', inner.as_bytes().get(after..)?)?;
+        end = after + memchr2(b'"', b'\\', inner.get(after..)?)?;
     }
-    // Without a branch for each byte, this is done many bytes at a time.
-    let control = inner.as_bytes()[..end].iter().fold(false, |found, byte| found | (*byte < 0x20));
-    (!control).then(|| text.split_at(end + 2))
+    (!has_control(&inner[..end])).then_some(at + end + 2)
+}
+
+/// Without a branch for each byte, this is done many bytes at a time.
+fn has_control(text: &[u8]) -> bool {
+    text.iter().fold(false, |found, byte| found | (*byte < 0x20))
 }
 
 /// Two of a line's three strings are such: they need no search for their end.
@@ -92,7 +127,7 @@ fn is_uuid_like(text: &[u8; UUID_CHARS]) -> bool {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::read::parse_any;
+    use super::super::read::{Delta, Kind, parse};
     use super::*;
 
     const SESSION: &str = r#""session_id":"0b5c7a52-3d0e-4c55-8a3f-6e0a4a4b7f11""#;
@@ -100,14 +135,21 @@ mod tests {
 
     fn line(text: &str, fields: &[&str]) -> String {
         let fields: String = fields.iter().map(|field| format!(",{field}")).collect();
-        format!("{BEFORE_INDEX}0{BEFORE_TEXT}\"{text}\"{AFTER_TEXT}{fields}}}")
+        let [before, between, after] =
+            [BEFORE_INDEX, BEFORE_TEXT, AFTER_TEXT].map(|bytes| std::str::from_utf8(bytes).expect("text"));
+        format!("{before}0{between}\"{text}\"{after}{fields}}}")
     }
 
     /// Whatever is read here, the general reader reads the same.
     fn check(line: &str) -> bool {
-        let Some(read) = read(line) else { return false };
-        let general = parse_any(line).unwrap_or_else(|_| panic!("the general reader refuses {line}"));
-        assert_eq!(format!("{read:?}"), format!("{general:?}"), "{line}");
+        let Some(read) = TextDelta::read(line.as_bytes()) else { return false };
+        let general = parse(line.as_bytes()).unwrap_or_else(|_| panic!("the general reader refuses {line}"));
+        assert_eq!((read.raw, read.session_id), (general.raw, general.session_id.as_deref()), "{line}");
+        match general.kind {
+            Kind::Delta(Delta::Text(text)) => assert!(read.in_main_conversation && read.text == text, "{line}"),
+            Kind::Delta(Delta::Other) => assert!(!read.in_main_conversation, "{line}"),
+            _ => panic!("the general reader sees something else in {line}"),
+        }
         true
     }
 
@@ -134,6 +176,10 @@ mod tests {
         let good = line("hello", &[SESSION, UUID]);
         for odd in [
             line("hello", &[SESSION, SESSION]),
+            line("hello", &[SESSION, r#""parent_tool_use_id":null,"parent_tool_use_id":null"#]),
+            line("hello", &[r#""uuid":"\u0041""#]),
+            format!(" {good}"),
+            format!("{good}\r"),
             line("hello", &[r#""other":1"#]),
             line("hello", &[r#""uuid":null"#]),
             line("hello", &[r#""uuid":"\x""#]),
@@ -148,8 +194,17 @@ mod tests {
             good[..good.len() - 1].to_owned(),
             r#"{"type":"assistant"}"#.to_owned(),
         ] {
-            assert!(read(&odd).is_none(), "{odd}");
+            assert!(TextDelta::read(odd.as_bytes()).is_none(), "{odd}");
         }
+    }
+
+    #[test]
+    fn text_that_is_no_text_is_left_to_the_general_reader() {
+        let mut bytes = line("hello", &[SESSION]).into_bytes();
+        assert!(TextDelta::read(&bytes).is_some());
+        let at = bytes.windows(5).position(|five| five == b"hello").expect("it is there");
+        bytes[at] = 0xff;
+        assert!(TextDelta::read(&bytes).is_none());
     }
 
     proptest! {
