@@ -174,10 +174,12 @@ impl<P: Protocol> Drop for AtWork<'_, P> {
 }
 
 impl<P: Protocol> Engine<P> {
-    /// Opens a connection; without a socket, one that polls. `None`: there is no room, or no randomness.
+    /// Opens a connection; without a socket, one that polls. `answer` goes before its first packet, in one piece with it.
+    /// `None`: there is no room, or no randomness.
     pub fn open(
         shared: &Arc<Shared<P>>,
         socket: Option<Arc<TcpStream>>,
+        answer: &[u8],
         handshake: Handshake,
     ) -> Option<Arc<Engine<P>>> {
         let counts = &shared.counts;
@@ -216,7 +218,7 @@ impl<P: Protocol> Engine<P> {
         let upgrades: &[&str] = if polls { &["websocket"] } else { &[] };
         let (interval, timeout) = (options.ping_interval, options.ping_timeout);
         let open = engineio::open_packet(&engine.sid, upgrades, interval, timeout, options.max_payload);
-        engine.peer.connection.send(&open);
+        engine.peer.connection.push(&Arc::new(Frames::packet(&open).behind(answer)));
         let state = shared.protocol.opened(&engine.peer);
         drop(AtWork { engine: &engine, state: Some(state) });
         if shared.stopping.load(Ordering::SeqCst) {

@@ -29,9 +29,9 @@ pub(super) fn serve<P: Protocol>(socket: &Arc<TcpStream>, peer: SocketAddr, entr
                 entry.busy(false);
                 return linger(socket);
             }
-            Ok(Next::Open(handshake)) => {
+            Ok(Next::Open(answer, handshake)) => {
                 entry.is_websocket();
-                return websocket::serve(&entry.shared, socket, exchange.buffer, handshake);
+                return websocket::serve(&entry.shared, socket, &answer, exchange.buffer, handshake);
             }
             Ok(Next::Upgrade(engine, begun)) => {
                 entry.is_websocket();
@@ -57,8 +57,8 @@ enum Next<P: Protocol> {
     Request,
     /// Nothing.
     End,
-    /// It has become the WebSocket of a new connection.
-    Open(Handshake),
+    /// With this answer it becomes the WebSocket of a new connection.
+    Open(Vec<u8>, Handshake),
     /// It has become a WebSocket to which a polling connection changes; `false`: one that has a WebSocket already.
     Upgrade(Arc<Engine<P>>, bool),
 }
@@ -123,19 +123,17 @@ impl<P: Protocol> Exchange<'_, P> {
             }
             Engineio::RefusedUpgrade(status, message) => return self.refuse_upgrade(status, message),
             Engineio::WebSocket(key, engine) => {
-                // Before the client can know: a poll that it sends upon the answer is one of the upgrade's time.
-                let begun = engine.as_ref().is_some_and(|engine| engine.peer.connection.outbox().begin_upgrade());
                 let answer = http::switching_protocols(&derive_accept_key(key.as_bytes()));
+                let Some(engine) = engine else { return Ok(Next::Open(answer, self.handshake(&head))) };
+                // Before the client can know: a poll that it sends upon the answer is one of the upgrade's time.
+                let begun = engine.peer.connection.outbox().begin_upgrade();
                 if let Err(error) = (&mut &*self.socket).write_all(&answer) {
-                    if let Some(engine) = engine.filter(|_| begun) {
+                    if begun {
                         engine.peer.connection.outbox().cancel_upgrade();
                     }
                     return Err(error);
                 }
-                return Ok(match engine {
-                    Some(engine) => Next::Upgrade(engine, begun),
-                    None => Next::Open(self.handshake(&head)),
-                });
+                return Ok(Next::Upgrade(engine, begun));
             }
             Engineio::Open => polling::open(self.shared, self.handshake(&head)),
             Engineio::Poll(engine) => {

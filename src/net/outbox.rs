@@ -68,6 +68,15 @@ pub struct Outbox {
     itself: Weak<Outbox>,
 }
 
+/// While it lives, what is pushed waits: [`Outbox::hold`].
+pub struct Held<'a>(&'a Outbox);
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.release(&mut self.0.state.lock());
+    }
+}
+
 /// Threads that an outbox may call upon.
 #[derive(Clone)]
 pub struct Helpers {
@@ -107,6 +116,8 @@ struct State {
     in_flight: usize,
     /// So much waited that the client counts as behind, until it has caught up.
     behind: bool,
+    /// What is pushed waits, so that it leaves together with what follows.
+    held: bool,
     /// Nothing more is accepted: a close frame is the last in the queue, or the socket is dead.
     ended: bool,
 }
@@ -230,6 +241,13 @@ impl Outbox {
         !state.ended
     }
 
+    /// What is pushed from now on waits until the guard is dropped, and then leaves in one system call. For a moment only:
+    /// pushes of others wait as well.
+    pub fn hold(&self) -> Held<'_> {
+        self.state.lock().held = true;
+        Held(self)
+    }
+
     /// Ends the connection in good order: what is queued, then a close frame (polling: `1`), then no more. Never blocks.
     pub fn close(&self, code: CloseCode) {
         self.close_with(&Arc::new(Frames::raw(code.frame())));
@@ -250,6 +268,7 @@ impl Outbox {
     }
 
     fn put_last(&self, state: &mut State, frame: &Arc<Frames>) {
+        self.release(state);
         match state.socket {
             Some(_) => self.put(state, frame),
             None => self.put(state, &Arc::new(Frames::packet(engineio::CLOSE))),
@@ -295,13 +314,10 @@ impl Outbox {
     }
 
     fn put_rest(&self, state: &mut State, mut piece: Piece) {
-        if let Some(socket) = state.socket.as_ref().filter(|_| !state.draining) {
+        if let Some(socket) = state.socket.as_ref().filter(|_| !state.draining && !state.held) {
             match send_now(socket, &piece.frames.bytes()[piece.sent..piece.end]) {
                 Ok(count) => piece.sent += count,
-                Err(error) => {
-                    log::debug!("a client cannot be written to: {error}");
-                    return self.abandon(state);
-                }
+                Err(error) => return self.fail(state, &error),
             }
         }
         if piece.sent == piece.end {
@@ -310,6 +326,32 @@ impl Outbox {
         state.bytes += piece.end - piece.sent;
         state.queue.push_back(piece);
         self.look_behind(state);
+        if !state.held {
+            self.send_later(state);
+        }
+    }
+
+    /// What was held is sent.
+    fn release(&self, state: &mut State) {
+        if !std::mem::take(&mut state.held) || state.queue.is_empty() {
+            return;
+        }
+        if let Some(socket) = state.socket.as_ref().filter(|_| !state.draining) {
+            let pieces = state.queue.iter().map(|piece| &piece.frames.bytes()[piece.sent..piece.end]);
+            match send_now(socket, &pieces.collect::<Vec<_>>().concat()) {
+                Ok(count) => state.advance(count),
+                Err(error) => return self.fail(state, &error),
+            }
+            self.look_behind(state);
+            if state.queue.is_empty() {
+                return;
+            }
+        }
+        self.send_later(state);
+    }
+
+    /// The queue is for the next poll, or for a writer thread.
+    fn send_later(&self, state: &mut State) {
         if state.socket.is_some() && !state.draining {
             state.draining = true;
             if !state.has_writer {
@@ -319,6 +361,11 @@ impl Outbox {
             }
         }
         self.more.notify_all();
+    }
+
+    fn fail(&self, state: &mut State, error: &io::Error) {
+        log::debug!("a client cannot be written to: {error}");
+        self.abandon(state);
     }
 
     /// Too much is queued: only what the kernel may be taking just now, or at least the frame that is cut, is completed,
@@ -344,7 +391,7 @@ impl Outbox {
         let mut state = self.state.lock();
         let Some(socket) = state.socket.clone() else { return };
         loop {
-            if state.queue.is_empty() {
+            if state.queue.is_empty() || !state.draining {
                 state.draining = false;
                 if state.ended {
                     let _ = socket.shutdown(Shutdown::Write);
@@ -369,10 +416,7 @@ impl Outbox {
                     self.look_behind(&mut state);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => {
-                    log::debug!("a client cannot be written to: {error}");
-                    self.abandon(&mut state);
-                }
+                Err(error) => self.fail(&mut state, &error),
             }
         }
     }

@@ -11,7 +11,7 @@ use crate::proto::http::Response;
 
 /// Opens a connection and answers with its open packet.
 pub(super) fn open<P: Protocol>(shared: &Arc<Shared<P>>, handshake: Handshake) -> Response {
-    match Engine::open(shared, None, handshake) {
+    match Engine::open(shared, None, &[], handshake) {
         Some(engine) => poll(&engine, shared.options.max_payload),
         None => Response::error(503),
     }

@@ -1,6 +1,6 @@
 //! Socket.IO on an Engine.IO connection: namespaces, and the application's clients in them.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,8 +24,8 @@ pub struct SocketIo<A: App> {
 pub struct Clients<A: App> {
     assembler: Assembler,
     connects: Budget,
-    /// By namespace.
-    connected: HashMap<String, Connected<A>>,
+    /// By namespace. There are few, and a hash map would ask the kernel for a seed on each connection's thread.
+    connected: BTreeMap<String, Connected<A>>,
 }
 
 struct Connected<A: App> {
@@ -72,6 +72,8 @@ impl<A: App> SocketIo<A> {
         namespace: String,
         auth: &Map<String, Value>,
     ) -> Result<(), Close> {
+        // The acceptance and what the application says first leave together.
+        let _held = peer.connection.outbox().hold();
         let send = |packet: &str| {
             peer.connection.send(packet);
         };
@@ -164,7 +166,7 @@ impl<A: App> Protocol for SocketIo<A> {
 
     fn opened(&self, _peer: &Peer) -> Clients<A> {
         let connects = Budget::full(CONNECTS_MAX, CONNECTS_PER_SECOND, Instant::now());
-        Clients { assembler: Assembler::default(), connects, connected: HashMap::new() }
+        Clients { assembler: Assembler::default(), connects, connected: BTreeMap::new() }
     }
 
     fn text(&self, clients: &mut Clients<A>, peer: &Peer, message: &str) -> Result<(), Close> {

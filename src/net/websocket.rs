@@ -21,6 +21,7 @@ use super::registry::Shared;
 use super::{CONTROL_FRAMES_MAX, CONTROL_FRAMES_PER_SECOND, Handshake, UPGRADE_TIMEOUT};
 use crate::proto::fragments::{FragmentCounter, TooManyFragments};
 use crate::proto::frames::{CloseCode, Frames};
+use crate::proto::http;
 
 /// What one read asks the kernel for: most messages of clients are short.
 const READ_BYTES: usize = 4096;
@@ -64,10 +65,11 @@ impl<P: Protocol> Write for ReadHalf<P> {
     }
 }
 
-/// Speaks Engine.IO on a socket that has just become a WebSocket; `first` was read already.
+/// Speaks Engine.IO on a socket that becomes a WebSocket with `answer`; `first` was read already.
 pub(super) fn serve<P: Protocol>(
     shared: &Arc<Shared<P>>,
     socket: &Arc<TcpStream>,
+    answer: &[u8],
     first: Vec<u8>,
     handshake: Handshake,
 ) {
@@ -75,7 +77,13 @@ pub(super) fn serve<P: Protocol>(
     if socket.set_read_timeout(None).is_err() {
         return;
     }
-    let Some(engine) = Engine::open(shared, Some(socket.clone()), handshake) else { return };
+    let Some(engine) = Engine::open(shared, Some(socket.clone()), answer, handshake) else {
+        let refusal = http::refused_upgrade(503, "there is no room for another connection");
+        if (&mut &**socket).write_all(&refusal).is_ok() {
+            linger(socket);
+        }
+        return;
+    };
     let mut reader = Reader::new(&engine, socket, first, None);
     reader.run_to_the_end();
 }

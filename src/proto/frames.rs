@@ -96,6 +96,14 @@ impl Frames {
         frames
     }
 
+    /// The same behind bytes that are no frame, which count as part of the first.
+    #[must_use]
+    pub fn behind(mut self, bytes: &[u8]) -> Frames {
+        self.bytes.splice(..0, bytes.iter().copied());
+        self.ends.iter_mut().for_each(|end| *end += bytes.len());
+        self
+    }
+
     /// Adds an event of the namespace `/` whose one argument is the concatenation of `data`. An offset, for connection state
     /// recovery, is one more argument, the last.
     pub fn push_event(&mut self, name: &str, data: &[&str], offset: Option<&str>) {

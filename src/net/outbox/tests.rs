@@ -157,3 +157,70 @@ fn a_client_that_is_gone_is_noticed() {
         assert!(Instant::now() < deadline, "noticed");
     }
 }
+
+#[test]
+fn what_is_held_leaves_together_and_in_its_place() {
+    let Pair { outbox, mut client, .. } = pair(1 << 20);
+    let push = |text: &str| assert!(outbox.push(&Arc::new(Frames::packet(text))));
+    push("before");
+    let held = outbox.hold();
+    push("held");
+    push("held too");
+    let waiting = outbox.state.lock().bytes;
+    assert_eq!(waiting, Frames::packet("held").bytes().len() + Frames::packet("held too").bytes().len());
+    drop(held);
+    assert_eq!(outbox.state.lock().bytes, 0, "the kernel has it");
+    push("after");
+    // Closing does not wait for whoever holds it.
+    let held = outbox.hold();
+    push("last");
+    outbox.close(CloseCode::GoingAway);
+    drop(held);
+    let mut read = Vec::new();
+    client.read_to_end(&mut read).expect("reads to the end");
+    let texts = ["before", "held", "held too", "after", "last"];
+    let mut expected: Vec<u8> = texts.iter().flat_map(|text| Frames::packet(text).bytes().to_vec()).collect();
+    expected.extend(CloseCode::GoingAway.frame());
+    assert_eq!(read, expected);
+}
+
+#[test]
+fn what_is_held_for_a_slow_client_goes_to_the_writer_thread() {
+    let Pair { outbox, mut client, threads } = pair(usize::MAX);
+    let big = Frames::packet(&"x".repeat(8 << 20));
+    let held = outbox.hold();
+    let mut expected = Vec::new();
+    for frames in [Frames::packet("first"), big, Frames::packet("last")] {
+        expected.extend_from_slice(frames.bytes());
+        assert!(outbox.push(&Arc::new(frames)));
+    }
+    drop(held);
+    assert!(outbox.state.lock().draining, "the kernel's buffers do not hold all of it");
+    assert!(outbox.push(&Arc::new(Frames::packet("behind it"))));
+    expected.extend_from_slice(Frames::packet("behind it").bytes());
+    outbox.close(CloseCode::GoingAway);
+    expected.extend(CloseCode::GoingAway.frame());
+    let mut read = Vec::new();
+    client.read_to_end(&mut read).expect("reads to the end");
+    assert!(read == expected, "{} of {} bytes", read.len(), expected.len());
+    drop(outbox);
+    assert!(threads.wait_all(Instant::now() + Duration::from_secs(30)), "the writer has ended");
+}
+
+#[test]
+fn a_parked_poll_gets_all_that_was_held() {
+    let (writers, _asking) = unbounded();
+    let helpers = Helpers { writers, gone: unbounded().0, room: Arc::default() };
+    let outbox = Outbox::new(0, None, 1 << 20, helpers);
+    let polling = outbox.clone();
+    let poll = std::thread::spawn(move || polling.poll(1 << 20));
+    while !outbox.state.lock().parked {
+        std::thread::yield_now();
+    }
+    let held = outbox.hold();
+    for text in ["40{}", "42[\"hello\"]"] {
+        assert!(outbox.push(&Arc::new(Frames::packet(text))));
+    }
+    drop(held);
+    assert_eq!(poll.join().expect("answered"), Polled::Payload("40{}\u{1e}42[\"hello\"]".into()));
+}
