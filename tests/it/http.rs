@@ -320,6 +320,8 @@ fn clients_that_poll_count_without_a_socket_of_their_own() {
         assert_eq!(http(server.port, "POST", &target, &[], connect.as_bytes()).text(), "ok");
     }
     assert_eq!(open().status, 503);
+    let websocket = Client::open(server.port, &[]).err().expect("refused as well");
+    assert_eq!(websocket.status, 503, "{}", websocket.text());
     assert_eq!(server.http("GET", "/health", &[]).json()["connections"], 4);
 }
 
