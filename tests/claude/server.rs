@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use claude_session_manager::proto::claude::TextDelta;
 use serde_json::{Value, json};
 
 use crate::{
@@ -54,8 +55,12 @@ fn an_events_viewer_gets_claudes_own_json() {
     let relayed = |line: &&str| !line.contains(r#""type":"control_"#) && !line.contains(r#""type":"keep_alive""#);
     let printed: Vec<&str> = printed.lines().filter(relayed).take(events.len()).collect();
     assert_eq!(events.len(), printed.len());
-    let (mut seq, mut part) = (0, 0);
+    let (mut seq, mut part, mut pieces) = (0, 0, 0);
     for (event, line) in events.iter().zip(printed) {
+        if event.data["event"]["event"]["delta"]["type"] == "text_delta" {
+            assert!(TextDelta::read(line.as_bytes()).is_some(), "not read in the fast way: {line}");
+            pieces += 1;
+        }
         assert!(event.raw.contains(&format!(r#""event":{line}}}"#)), "{line}\nis not in\n{}", event.raw);
         let delta = event.data["event"]["type"] == "stream_event";
         assert_eq!(event.data["part"].is_u64(), delta, "{}", event.raw);
@@ -63,6 +68,7 @@ fn an_events_viewer_gets_claudes_own_json() {
         assert!(now > (seq, part), "{now:?} after {:?}", (seq, part));
         (seq, part) = now;
     }
+    assert_eq!(pieces, 4);
     // The five plain events are for those who asked for them.
     assert!(
         watching.events_named("claudeStreamChunk").is_empty() && watching.events_named("claudeResponse").is_empty()

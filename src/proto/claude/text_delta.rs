@@ -1,10 +1,10 @@
 //! The line that comes far more often than all others together, read in one pass: a piece of the answer's text.
 //!
 //! `{"type":"stream_event","event":{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"…"}},…}`, and
-//! behind that `session_id`, `parent_tool_use_id` and `uuid` in any order. Every version of the CLI was seen to print it so. What
-//! looks different in the least is left to [`super::parse`], which reads anything: this only spares it, and the server's time
-//! for each of Claude's lines is mostly this. So it is written for the machine: it goes over the bytes by position, and gives
-//! back little.
+//! behind that `session_id`, `parent_tool_use_id`, `uuid` and, on 2.1.330, `api_message_id` in any order. Every version of
+//! the CLI was seen to print it so. What looks different in the least is left to [`super::parse`], which reads anything:
+//! this only spares it, and the server's time for each of Claude's lines is mostly this. So it is written for the machine:
+//! it goes over the bytes by position, and gives back little.
 
 use std::borrow::Cow;
 
@@ -18,6 +18,7 @@ const AFTER_TEXT: &[u8] = b"}}";
 const BEFORE_SESSION: &[u8] = br#","session_id":"#;
 const BEFORE_PARENT: &[u8] = br#","parent_tool_use_id":"#;
 const BEFORE_UUID: &[u8] = br#","uuid":"#;
+const BEFORE_MESSAGE: &[u8] = br#","api_message_id":"#;
 
 /// The length of a uuid.
 const UUID_CHARS: usize = 36;
@@ -53,7 +54,7 @@ impl TextDelta<'_> {
             }
         };
         let mut at = after(line, text_end, AFTER_TEXT)?;
-        let (mut session_id, mut parent, mut uuid) = (None, None, None);
+        let (mut session_id, mut parent, mut uuid, mut message) = (None, None, None, None);
         loop {
             // Twice the same field is for the general reader to judge.
             if let Some(value) = after(line, at, BEFORE_SESSION).filter(|_| session_id.is_none()) {
@@ -66,6 +67,9 @@ impl TextDelta<'_> {
             } else if let Some(value) = after(line, at, BEFORE_UUID).filter(|_| uuid.is_none()) {
                 at = plain_string_end(line, value)?;
                 uuid = Some(());
+            } else if let Some(value) = after(line, at, BEFORE_MESSAGE).filter(|_| message.is_none()) {
+                at = plain_string_end(line, value)?;
+                message = Some(());
             } else {
                 break;
             }
@@ -131,6 +135,7 @@ mod tests {
     use super::*;
 
     const SESSION: &str = r#""session_id":"0b5c7a52-3d0e-4c55-8a3f-6e0a4a4b7f11""#;
+    const MESSAGE: &str = r#""api_message_id":"msg_01""#;
     const UUID: &str = r#""uuid":"6d0b4d5f-8a55-4c37-b7a0-2f3c6a1d9e84""#;
 
     fn line(text: &str, fields: &[&str]) -> String {
@@ -160,6 +165,7 @@ mod tests {
         for text in ["", "hello", r"a\nb \u00e4 \ud83d\ude00 \\ \/ \t", "äöü €", r#"\"quoted\""#, r"\ud83d cut"] {
             for fields in [
                 &[SESSION, main, UUID][..],
+                &[SESSION, main, UUID, MESSAGE],
                 &[main, SESSION, UUID],
                 &[SESSION, sub_agent, UUID],
                 &[UUID, main],
@@ -176,6 +182,7 @@ mod tests {
         let good = line("hello", &[SESSION, UUID]);
         for odd in [
             line("hello", &[SESSION, SESSION]),
+            line("hello", &[MESSAGE, MESSAGE]),
             line("hello", &[SESSION, r#""parent_tool_use_id":null,"parent_tool_use_id":null"#]),
             line("hello", &[r#""uuid":"\u0041""#]),
             format!(" {good}"),
@@ -210,7 +217,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_changed_line_is_read_otherwise(at in 0..400_usize, with in "[ -~]{0,3}", take in 0..4_usize) {
-            let line = line(r"he\nllo", &[SESSION, r#""parent_tool_use_id":"toolu_1""#, UUID]);
+            let line = line(r"he\nllo", &[SESSION, r#""parent_tool_use_id":"toolu_1""#, UUID, MESSAGE]);
             let at = at.min(line.len());
             let changed = format!("{}{with}{}", &line[..at], &line[(at + take).min(line.len())..]);
             check(&changed);
