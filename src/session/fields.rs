@@ -51,9 +51,13 @@ impl<'a> Fields<'a> {
     }
 
     pub fn flag(&self, name: &str) -> Result<bool, Error> {
+        Ok(self.optional_flag(name)?.unwrap_or(false))
+    }
+
+    pub fn optional_flag(&self, name: &str) -> Result<Option<bool>, Error> {
         match self.get(name) {
-            None => Ok(false),
-            Some(Value::Bool(flag)) => Ok(*flag),
+            None => Ok(None),
+            Some(Value::Bool(flag)) => Ok(Some(*flag)),
             Some(_) => Err(Error::field(name, "is neither true nor false")),
         }
     }

@@ -19,6 +19,7 @@
 pub mod api;
 pub mod attachments;
 mod catchup;
+pub mod control;
 mod conversation;
 mod deltas;
 pub mod error;
@@ -36,6 +37,7 @@ pub mod live;
 pub mod log;
 pub mod manager;
 pub mod prompt;
+pub mod rules;
 #[expect(
     clippy::module_inception,
     reason = "the folder holds all that sessions are made of, the file the session itself"

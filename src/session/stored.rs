@@ -9,6 +9,7 @@ use super::fanout::{Audience, Batch};
 use super::log::Log;
 use super::session::Session;
 use super::state::{Choices, Context, Phase, Prompt, State, storage_error};
+use crate::config::BYPASS_PERMISSIONS;
 use crate::store::{Change, Key, OpenPrompt, PromptRow, PromptState, SessionRow, Submission, Trouble};
 
 impl Session {
@@ -24,7 +25,14 @@ impl Session {
             return Err(storage_error(Trouble::Damaged));
         }
         let id: Arc<str> = row.id.as_str().into();
-        Ok(Session::of(State::from_row(id, row, seq), context))
+        let mut state = State::from_row(id, row, seq);
+        if !context.allow_bypass_permissions {
+            // Chosen when the server allowed it.
+            let asks = |mode: &String| mode != BYPASS_PERMISSIONS;
+            state.choices.permission_mode = state.choices.permission_mode.filter(asks);
+            state.permission_mode_in_use = state.permission_mode_in_use.filter(asks);
+        }
+        Ok(Session::of(state, context))
     }
 
     /// Stores a new session. `done` is told when it is on the disk; where it cannot be, the session is gone.

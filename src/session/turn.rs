@@ -127,10 +127,7 @@ impl State {
             }
             Kind::BackgroundTasks { count } => self.background_tasks = *count,
             Kind::Title(title) => self.on_title(title),
-            Kind::PermissionMode(mode) => {
-                self.permission_mode_in_use = Some(shortened(mode, NAME_CHARS_MAX));
-                self.changed = true;
-            }
+            Kind::PermissionMode(mode) => self.follow_permission_mode(mode),
             _ => {}
         }
         self.follow(&line.kind);
@@ -372,6 +369,9 @@ impl State {
                 self.interrupt_again();
             }
             return self.advance(batch, session);
+        }
+        if self.on_control_answer(request_id, answer, session) {
+            return;
         }
         if let Err(error) = answer {
             log::warn!("session {}: Claude refuses the request {request_id}: {error}", self.id);

@@ -5,6 +5,7 @@ mod support;
 
 mod agents;
 mod config;
+mod controls;
 mod death;
 mod export;
 mod forks;
