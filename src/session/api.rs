@@ -195,7 +195,9 @@ impl Api {
                 session.rename(&title, reply);
             }
             "listDirectories" => {
-                return refuse(reply, Error::new(Code::NotSupported, "listDirectories is not served yet"));
+                let path = given!(fields.optional_text("path"));
+                let found = given!(self.rules.directories(path, &self.manager.defaults().cwd));
+                reply.ok(&found);
             }
             other => match given!(self.rules.control(other, &fields)) {
                 Some(control) => given!(self.session(&fields)).control(control, reply),

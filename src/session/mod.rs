@@ -22,6 +22,7 @@ mod catchup;
 pub mod control;
 mod conversation;
 mod deltas;
+mod directories;
 pub mod error;
 pub mod events;
 pub mod export;

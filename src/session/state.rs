@@ -147,6 +147,8 @@ pub(super) struct Prompt {
     pub marked: bool,
     /// The number of its event, once that went out.
     pub asked: Option<u64>,
+    /// Claude's name for it, made when it is its turn.
+    pub uuid: Option<String>,
     /// The client's name for it.
     pub id: String,
     /// What the user typed: what viewers see.
@@ -180,7 +182,7 @@ pub(super) struct Accepting {
 /// The prompt that is with Claude, or is next.
 pub(super) struct Running {
     pub prompt: Prompt,
-    /// Its name towards Claude.
+    /// Claude's name for it.
     pub uuid: String,
     /// It is being marked as written in the store.
     pub marking: bool,

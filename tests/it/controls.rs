@@ -352,3 +352,62 @@ fn the_demo_agent_follows_too() {
     assert_eq!(chosen(&scene), json!(["other", "plan", null]));
     scene.server.stop();
 }
+
+/// The name that Claude knows a prompt by, as its event tells it and as Claude echoes it.
+fn names_of(client: &Client, id: &str, prompt: &str) -> (Value, Value) {
+    let history = client.must("getHistory", json!({"sessionId": id}))["events"].clone();
+    let history = history.as_array().expect("a list");
+    let asked = history.iter().find(|item| item["data"]["promptId"] == prompt).expect("its event");
+    let echoes = |item: &&Value| item["data"]["event"]["isReplay"] == true;
+    let echo = history.iter().rfind(echoes).expect("an echo");
+    (asked["data"]["userMessageId"].clone(), echo["data"]["event"]["uuid"].clone())
+}
+
+#[test]
+fn a_prompt_tells_claudes_name_for_it_also_when_the_next_server_sends_it() {
+    let file = Workspace::new();
+    let go = file.root().join("go");
+    let first = scene(bad("slow-start").arg(format!("--agent-arg={}", go.display())));
+    let prompt = first.ask("hi");
+    let told = first.client.wait_event("prompt", |_| true)["userMessageId"].clone();
+    assert_eq!(told.as_str().map(str::len), Some(36));
+    let id = first.id.clone();
+    first.wait_state("starting");
+    // What was told is on the disk when the session is listed anew.
+    first.client.must("renameSession", first.data(json!({"title": "t"})));
+    first.server.signal(libc::SIGKILL);
+    first.server.wait_exit(DEADLINE);
+    let server = bad("proper").workspace(first.server.workspace()).start();
+    let client = server.connect(json!({"sessionId": id}));
+    eventually("it has run", DEADLINE, || {
+        let summary = summary(&client, &id);
+        summary["turns"] == 1 && summary["state"] == "idle"
+    });
+    let (asked, echoed) = names_of(&client, &id, &prompt);
+    assert_eq!((&asked, &echoed), (&told, &told));
+}
+
+#[test]
+fn a_picker_sees_directories_under_the_roots_only() {
+    let scene = scene(bad("proper"));
+    let work = scene.server.workspace().work();
+    std::fs::create_dir_all(work.join("src/deep")).expect("made");
+    std::os::unix::fs::symlink(scene.server.workspace().root(), work.join("out")).expect("linked");
+    let top = scene.client.must("listDirectories", json!({}));
+    assert_eq!((&top["path"], &top["parent"], &top["more"]), (&json!(work), &Value::Null, &json!(false)));
+    assert_eq!(top["roots"], json!([work]));
+    let src = json!({"name": "src", "path": work.join("src"), "hidden": false});
+    assert_eq!(top["directories"], json!([src]));
+    let below = scene.client.must("listDirectories", json!({"path": work.join("src")}));
+    assert_eq!((&below["parent"], &below["directories"][0]["name"]), (&json!(work), &json!("deep")));
+    let refused = |path: Value| scene.client.must_fail("listDirectories", json!({"path": path}));
+    let of_cwd = scene.client.must_fail("createSession", json!({"cwd": "/"}));
+    for path in [json!("/"), json!(work.join("..")), json!(work.join("out")), json!("src"), json!(""), json!("/a\u{0}")]
+    {
+        assert_eq!(refused(path), of_cwd);
+    }
+    assert_eq!(refused(json!(7))["field"], "path");
+    // What is chosen there makes a session.
+    scene.client.must("createSession", json!({"cwd": below["directories"][0]["path"]}));
+    scene.server.stop();
+}

@@ -254,12 +254,11 @@ fn an_unknown_session_is_said_in_the_plain_events_too() {
 #[test]
 fn unknown_and_unserved_events_have_an_answer() {
     let server = server();
-    let mut cases: Vec<(&str, Value, &str, Option<&str>)> =
+    let cases: Vec<(&str, Value, &str, Option<&str>)> =
         ["unknown", "", "toString", "__proto__", "serverError", "ASKCLAUDECODE", "message", "ping"]
             .into_iter()
             .map(|event| (event, json!({}), "unknown_event", None))
             .collect();
-    cases.push(("listDirectories", json!({}), "not_supported", None));
     check(&server, cases);
 }
 

@@ -63,7 +63,7 @@ fn fields(name: &str, data: &Value) -> Vec<&'static str> {
         },
         "claudeEvent" if data["event"]["type"] == "stream_event" => vec!["event", "part", "seq", "sessionId"],
         "claudeEvent" => vec!["event", "seq", "sessionId"],
-        "prompt" => vec!["promptId", "seq", "sessionId", "text"],
+        "prompt" => vec!["promptId", "seq", "sessionId", "text", "userMessageId"],
         "permissionRequest" => {
             vec!["description", "input", "request", "requestId", "seq", "sessionId", "suggestions", "toolName"]
         }
@@ -219,6 +219,7 @@ fn every_acknowledgement_has_its_fields() {
     check("getContextUsage", with(json!({})), &["ok", "usage"]);
     check("fileSuggestions", with(json!({"query": ""})), &["ok", "suggestions"]);
     check("rewindFiles", with(json!({"userMessageId": "u", "dryRun": true})), &["ok", "rewind"]);
+    check("listDirectories", json!({}), &["directories", "more", "ok", "parent", "path", "roots"]);
     check("stopTask", with(json!({"taskId": "t"})), &["ok", "stopped"]);
     let closed = check("closeSession", with(json!({})), &["ok", "session"]);
     assert_eq!(closed["session"]["state"], "stopped");
