@@ -50,3 +50,4 @@ mod stored;
 mod terminal;
 mod title;
 mod turn;
+pub mod uploads;

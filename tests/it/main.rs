@@ -17,4 +17,5 @@ mod restart;
 mod scene;
 mod store;
 mod titles;
+mod uploads;
 mod wire;
