@@ -21,7 +21,7 @@ use super::events::EVENT_BYTES_MAX;
 use super::fanout::{Batch, Reply};
 use super::session::Session;
 use super::state::{NAME_CHARS_MAX, Phase, Place, State, shortened};
-use crate::config::{BYPASS_PERMISSIONS, is_permission_mode};
+use crate::config::{BYPASS_PERMISSIONS, is_effort, is_model, is_permission_mode};
 use crate::proto::claude::{self, FlagSettings, Request};
 
 /// Requests that may wait for Claude's answer in one session.
@@ -71,7 +71,8 @@ pub enum Choice {
 /// A request that is not answered yet.
 pub(super) struct Asked {
     control: Control,
-    reply: Reply,
+    /// Nobody waits where a slash command has chosen.
+    reply: Option<Reply>,
     /// None while it waits for Claude to be up.
     sent: Option<Sent>,
 }
@@ -141,9 +142,9 @@ impl Session {
             }
             state.idle_since = Instant::now();
             match (state.phase, control) {
-                (Phase::Idle | Phase::Busy, control) => state.send_control(control, false, reply, self),
-                (Phase::Starting, control) => state.asked.push(Asked { control, reply, sent: None }),
-                (_, Control::Choose(choice, value)) => state.choose(choice, value, None, reply),
+                (Phase::Idle | Phase::Busy, control) => state.send_control(control, false, Some(reply), self),
+                (Phase::Starting, control) => state.asked.push(Asked { control, reply: Some(reply), sent: None }),
+                (_, Control::Choose(choice, value)) => state.choose(choice, value, None, Some(reply)),
                 // Without a process there is none: as wanted.
                 (_, Control::StopTask { .. }) => reply.ok(&Told("stopped", true)),
                 (Phase::Stopping, _) => reply.fail(&ended("is being stopped: ask again", self)),
@@ -182,7 +183,7 @@ impl State {
         }
         self.start(batch, session);
         if self.phase == Phase::Starting {
-            return self.asked.push(Asked { control, reply, sent: None });
+            return self.asked.push(Asked { control, reply: Some(reply), sent: None });
         }
         self.give_place_back(session);
         reply.fail(&ended("keeps failing, and is not started again yet: ask again later", session));
@@ -195,11 +196,11 @@ impl State {
         }
     }
 
-    fn send_control(&mut self, control: Control, confirms: bool, reply: Reply, session: &Session) {
+    fn send_control(&mut self, control: Control, confirms: bool, reply: Option<Reply>, session: &Session) {
         let request_id = self.next_control_id();
         let request = if confirms { Request::GetSettings } else { control.request() };
         if !self.write(claude::control_line(&request_id, &request)) {
-            return reply.fail(&ended("takes no requests any more", session));
+            return fail(reply, &ended("takes no requests any more", session));
         }
         let until = Instant::now() + session.context.start_timeout;
         self.asked.push(Asked { control, reply, sent: Some(Sent { request_id, until, confirms }) });
@@ -217,7 +218,7 @@ impl State {
                 let applied = answer.as_ref().ok().copied().flatten().and_then(applied);
                 self.confirm(choice, value, applied, reply, session);
             }
-            (_, Err(refusal)) => reply.fail(&refused(refusal)),
+            (_, Err(refusal)) => fail(reply, &refused(refusal)),
             (Control::Choose(Choice::PermissionMode, mode), Ok(answer)) => {
                 #[derive(Deserialize)]
                 struct Answer {
@@ -228,13 +229,20 @@ impl State {
                 self.choose(Choice::PermissionMode, mode, Some(in_use), reply);
             }
             (control @ Control::Choose(..), Ok(_)) => self.send_control(control, true, reply, session),
-            (control, Ok(answer)) => tell(&control, *answer, reply),
+            (control, Ok(answer)) => reply.into_iter().for_each(|reply| tell(&control, *answer, reply)),
         }
         true
     }
 
     /// Claude has taken a choice, and these settings are in use.
-    fn confirm(&mut self, choice: Choice, value: String, applied: Option<Applied>, reply: Reply, session: &Session) {
+    fn confirm(
+        &mut self,
+        choice: Choice,
+        value: String,
+        applied: Option<Applied>,
+        reply: Option<Reply>,
+        session: &Session,
+    ) {
         let in_use = match (choice, applied) {
             (_, None) => Some(value.clone()),
             (Choice::Effort, Some(Applied { effort, .. })) => effort,
@@ -242,13 +250,24 @@ impl State {
         };
         if choice == Choice::Effort && in_use.as_ref().is_some_and(|in_use| *in_use != value) {
             let name = &session.context.supervisor.agent().name;
-            return reply.fail(&refused(&format!("{name} does not take the effort {value}")));
+            return fail(reply, &refused(&format!("{name} does not take the effort {value}")));
+        }
+        if reply.is_none() && choice == Choice::Model && in_use == self.model_in_use {
+            // The command was none here, or has chosen what was in use already.
+            return;
         }
         self.choose(choice, value, in_use, reply);
     }
 
+    /// The running prompt has ended well. Where it was a slash command that chooses, Claude's own word is what counts.
+    pub(super) fn follow_command(&mut self, session: &Session) {
+        let chosen = self.running.as_ref().and_then(|running| chosen_by(&running.prompt.text));
+        let Some((choice, value)) = chosen.filter(|_| self.asked.len() < CONTROLS_MAX) else { return };
+        self.send_control(Control::Choose(choice, value.to_owned()), true, None, session);
+    }
+
     /// Keeps a choice for later processes; `in_use`: what it means to the one that runs. The reply comes when it is stored.
-    fn choose(&mut self, choice: Choice, value: String, in_use: Option<String>, reply: Reply) {
+    fn choose(&mut self, choice: Choice, value: String, in_use: Option<String>, reply: Option<Reply>) {
         let in_use = in_use.map(|name| shortened(&name, NAME_CHARS_MAX));
         let answer = serde_json::json!({"ok": true, choice.name(): in_use.as_ref().unwrap_or(&value)});
         match choice {
@@ -259,7 +278,9 @@ impl State {
             Choice::Effort => self.choices.effort = Some(value),
         }
         self.changed = true;
-        self.ok_when_stored(reply, answer);
+        if let Some(reply) = reply {
+            self.ok_when_stored(reply, answer);
+        }
     }
 
     /// Claude has changed its permission mode: by a plan that was approved, or a rule that came with an answer. Later
@@ -276,7 +297,7 @@ impl State {
     /// There is no process any more, and so no answer.
     pub(super) fn end_controls(&mut self, session: &Session) {
         for asked in std::mem::take(&mut self.asked) {
-            asked.reply.fail(&ended("has ended before it answered", session));
+            fail(asked.reply, &ended("has ended before it answered", session));
         }
     }
 
@@ -290,8 +311,27 @@ impl State {
         let is_due = |asked: &mut Asked| asked.sent.as_ref().is_some_and(|sent| now >= sent.until);
         let seconds = session.context.start_timeout.as_secs_f32();
         for asked in self.asked.extract_if(.., is_due) {
-            asked.reply.fail(&ended(&format!("did not answer within {seconds} s"), session));
+            fail(asked.reply, &ended(&format!("did not answer within {seconds} s"), session));
         }
+    }
+}
+
+/// What a prompt chooses, if it is `/model NAME` or `/effort NAME`.
+fn chosen_by(prompt: &str) -> Option<(Choice, &str)> {
+    let mut words = prompt.split_whitespace();
+    let choice = match words.next()? {
+        "/model" => Choice::Model,
+        "/effort" => Choice::Effort,
+        _ => return None,
+    };
+    let value =
+        words.next().filter(|value| if choice == Choice::Model { is_model(value) } else { is_effort(value) })?;
+    words.next().is_none().then_some((choice, value))
+}
+
+fn fail(reply: Option<Reply>, error: &Error) {
+    if let Some(reply) = reply {
+        reply.fail(error);
     }
 }
 
@@ -335,4 +375,27 @@ fn refused(sentence: &str) -> Error {
 /// Why there is no answer: the agent `how`.
 fn ended(how: &str, session: &Session) -> Error {
     Error::new(Code::AgentFailed, format!("{} {how}", session.context.supervisor.agent().name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_commands_choose() {
+        let cases = [
+            ("/model haiku", Some((Choice::Model, "haiku"))),
+            (" /effort  high\n", Some((Choice::Effort, "high"))),
+            ("/model", None),
+            ("/model a b", None),
+            ("/model --help", None),
+            ("/effort Very", None),
+            ("/models haiku", None),
+            ("say /model haiku", None),
+            ("", None),
+        ];
+        for (prompt, expected) in cases {
+            assert_eq!(chosen_by(prompt), expected, "{prompt:?}");
+        }
+    }
 }

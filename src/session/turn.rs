@@ -302,6 +302,9 @@ impl State {
             let error = error.as_deref().filter(|_| status == "failed");
             (status, error, Some((outcome, self.cost_usd - before)))
         });
+        if end.as_ref().is_some_and(|(status, ..)| *status == "done") {
+            self.follow_command(session);
+        }
         self.end_turn(batch, end, session);
     }
 

@@ -297,3 +297,24 @@ fn files_are_rewound_to_a_prompt() {
     assert_eq!(unknown["canRewind"], false);
     assert!(unknown["error"].is_string(), "{unknown}");
 }
+
+/// 2.1.330 takes both as prompts, for the process that runs; a session keeps them. 2.1.197 says that it does not have them.
+#[test]
+fn what_a_slash_command_chooses_lasts() {
+    let on = start();
+    let said = on.answer("/model haiku");
+    on.answer("/effort low");
+    if on.summary()["agentVersion"] == "2.1.197" {
+        assert!(said.contains("available"), "{said}");
+        assert_eq!(on.summary()["effort"], Value::Null);
+        return;
+    }
+    on.client.wait_event("sessionUpdated", |session| session["effort"] == "low");
+    assert!(on.summary()["model"].as_str().is_some_and(|model| model.starts_with("claude-haiku-")), "{}", on.summary());
+    on.must("closeSession", json!({}));
+    on.must("resumeSession", json!({}));
+    on.answer("say:up again");
+    assert_eq!(on.model_asked("say:up again"), on.summary()["model"]);
+    let args = on.claude().cmdline;
+    assert!(args.contains(&"--effort=low".to_owned()) && args.contains(&"--model=haiku".to_owned()), "{args:?}");
+}

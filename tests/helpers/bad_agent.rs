@@ -50,6 +50,7 @@
 //! | `crash N` | none: exits with N (7 without) |
 //! | `fail` | a result with `is_error` |
 //! | `vanish` | none: `command_lifecycle` says `cancelled`, and there is neither a turn nor a result |
+//! | `/model NAME`, `/effort NAME` | as `/local`; it uses that from now on |
 //! | `/local` | a text in `assistant` and `result`, but no delta: what a slash command gives |
 //!
 //! Every prompt that it gets is appended to the file that `BAD_AGENT_LEDGER` names, one JSON string a line, before anything
@@ -510,7 +511,8 @@ impl Agent {
             exit(6)
         }
         (self.running, self.interrupts) = (uuid.clone(), 0);
-        let done = if prompt == "/local" {
+        let chooses = self.choose(&prompt);
+        let done = if chooses || prompt == "/local" {
             self.local_command(uuid.clone());
             true
         } else {
@@ -606,6 +608,16 @@ impl Agent {
             say_bytes(b"npm warn something\n\xff\xfe\n{\"type\":\"tail\"\n");
         }
         done.is_ok()
+    }
+
+    /// Takes a slash command that chooses.
+    fn choose(&mut self, prompt: &str) -> bool {
+        match prompt.split_once(' ') {
+            Some(("/model", name)) => self.model = format!("bad-{name}"),
+            Some(("/effort", name)) => name.clone_into(&mut self.effort),
+            _ => return false,
+        }
+        true
     }
 
     fn local_command(&self, prompt_uuid: Option<String>) {

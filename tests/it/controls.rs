@@ -123,6 +123,21 @@ fn what_claude_refuses_changes_nothing() {
     scene.finish();
 }
 
+/// As at a terminal; but there it is for one process only.
+#[test]
+fn what_a_slash_command_chooses_lasts_too() {
+    let scene = scene(bad("proper"));
+    scene.text("/model quick");
+    scene.text("/effort high");
+    scene.client.wait_event("sessionUpdated", |session| {
+        (&session["model"], &session["effort"]) == (&json!("bad-quick"), &json!("high"))
+    });
+    scene.close();
+    scene.client.must("resumeSession", scene.data(json!({})));
+    assert_eq!(choice_args(&scene), ["--model=quick", "--effort=high"]);
+    scene.finish();
+}
+
 /// 2.1.197 confirms less, and a stand-in may not tell its settings at all.
 #[test]
 fn what_is_taken_without_more_words_counts() {
