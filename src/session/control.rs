@@ -3,6 +3,7 @@
 //! ```text
 //!  client ──▶ no process: a choice is kept for the next start, everything else starts one
 //!             starting:   it waits until Claude is up
+//!             stopping:   it waits for the next process
 //!             up:         control_request ──▶ Claude ──▶ control_response ──▶ (settings in use?) ──▶ the client
 //! ```
 //!
@@ -73,8 +74,16 @@ pub(super) struct Asked {
     control: Control,
     /// Nobody waits where a slash command has chosen.
     reply: Option<Reply>,
-    /// None while it waits for Claude to be up.
-    sent: Option<Sent>,
+    stage: Stage,
+}
+
+/// How far it is.
+enum Stage {
+    /// It waits for the process to be gone that is being stopped: the next one gets it.
+    ForNext,
+    /// It waits for Claude to be up.
+    ForStart,
+    Sent(Sent),
 }
 
 struct Sent {
@@ -82,6 +91,12 @@ struct Sent {
     until: Instant,
     /// Claude has taken the choice, and is asked what is in use.
     confirms: bool,
+}
+
+impl Asked {
+    fn sent(&self) -> Option<&Sent> {
+        if let Stage::Sent(sent) = &self.stage { Some(sent) } else { None }
+    }
 }
 
 /// An acknowledgement with one thing in it.
@@ -143,12 +158,12 @@ impl Session {
             state.idle_since = Instant::now();
             match (state.phase, control) {
                 (Phase::Idle | Phase::Busy, control) => state.send_control(control, false, Some(reply), self),
-                (Phase::Starting, control) => state.asked.push(Asked { control, reply: Some(reply), sent: None }),
+                (Phase::Starting, control) => state.wait(control, Some(reply), Stage::ForStart),
                 (_, Control::Choose(choice, value)) => state.choose(choice, value, None, Some(reply)),
                 // Without a process there is none: as wanted.
                 (_, Control::StopTask { .. }) => reply.ok(&Told("stopped", true)),
-                (Phase::Stopping, _) => reply.fail(&ended("is being stopped: ask again", self)),
-                (Phase::Stopped | Phase::Failed, control) => state.start_for(control, reply, batch, self),
+                (Phase::Stopping, control) => state.wait(control, Some(reply), Stage::ForNext),
+                (Phase::Stopped | Phase::Failed, control) => state.start_for(control, Some(reply), batch, self),
             }
         });
     }
@@ -173,20 +188,24 @@ impl State {
     }
 
     /// Starts a process for that, if there is a place which no prompt waits for.
-    fn start_for(&mut self, control: Control, reply: Reply, batch: &mut Batch, session: &Session) {
+    fn start_for(&mut self, control: Control, reply: Option<Reply>, batch: &mut Batch, session: &Session) {
         if self.place == Place::None && session.context.slots.take_free() {
             self.place = Place::Taken { early: false };
         }
         if !matches!(self.place, Place::Taken { .. }) {
             let message = "as many processes as there may be are busy: ask again later";
-            return reply.fail(&Error::new(Code::RateLimited, message));
+            return fail(reply, &Error::new(Code::RateLimited, message));
         }
         self.start(batch, session);
         if self.phase == Phase::Starting {
-            return self.asked.push(Asked { control, reply: Some(reply), sent: None });
+            return self.wait(control, reply, Stage::ForStart);
         }
         self.give_place_back(session);
-        reply.fail(&ended("keeps failing, and is not started again yet: ask again later", session));
+        fail(reply, &ended("keeps failing, and is not started again yet: ask again later", session));
+    }
+
+    fn wait(&mut self, control: Control, reply: Option<Reply>, stage: Stage) {
+        self.asked.push(Asked { control, reply, stage });
     }
 
     /// Claude is up: it gets what has waited for that, in its order, before the next prompt.
@@ -203,15 +222,16 @@ impl State {
             return fail(reply, &ended("takes no requests any more", session));
         }
         let until = Instant::now() + session.context.start_timeout;
-        self.asked.push(Asked { control, reply, sent: Some(Sent { request_id, until, confirms }) });
+        self.wait(control, reply, Stage::Sent(Sent { request_id, until, confirms }));
     }
 
     /// Claude answers. `false`: not one of these requests.
     pub(super) fn on_control_answer(&mut self, request_id: &str, answer: &Answer<'_>, session: &Session) -> bool {
         let is_it = |sent: &Sent| sent.request_id == request_id;
-        let Some(at) = self.asked.iter().position(|asked| asked.sent.as_ref().is_some_and(is_it)) else { return false };
-        let Asked { control, reply, sent } = self.asked.remove(at);
-        let confirms = sent.is_some_and(|sent| sent.confirms);
+        let Some(at) = self.asked.iter().position(|asked| asked.sent().is_some_and(is_it)) else { return false };
+        let asked = self.asked.remove(at);
+        let confirms = asked.sent().is_some_and(|sent| sent.confirms);
+        let Asked { control, reply, .. } = asked;
         match (control, answer) {
             // An agent that does not tell its settings: what it has taken is what it uses.
             (Control::Choose(choice, value), _) if confirms => {
@@ -294,21 +314,32 @@ impl State {
         self.changed = true;
     }
 
-    /// There is no process any more, and so no answer.
+    /// There is no process any more, and so no answer, but to what came while it was being stopped.
     pub(super) fn end_controls(&mut self, session: &Session) {
-        for asked in std::mem::take(&mut self.asked) {
+        let over = self.ended || self.shutting_down;
+        for asked in self.asked.extract_if(.., |asked| over || !matches!(asked.stage, Stage::ForNext)) {
             fail(asked.reply, &ended("has ended before it answered", session));
+        }
+    }
+
+    /// What came while the last process was being stopped goes to the next.
+    pub(super) fn restart_for_controls(&mut self, batch: &mut Batch, session: &Session) {
+        for Asked { control, reply, .. } in std::mem::take(&mut self.asked) {
+            match self.phase {
+                Phase::Starting => self.wait(control, reply, Stage::ForStart),
+                _ => self.start_for(control, reply, batch, session),
+            }
         }
     }
 
     /// By when the first of them must be answered.
     pub(super) fn control_ends(&self) -> Option<Instant> {
-        self.asked.iter().filter_map(|asked| Some(asked.sent.as_ref()?.until)).min()
+        self.asked.iter().filter_map(|asked| Some(asked.sent()?.until)).min()
     }
 
     /// Tells those that Claude has not answered in time; what it still says is of no use to them.
     pub(super) fn expire_controls(&mut self, now: Instant, session: &Session) {
-        let is_due = |asked: &mut Asked| asked.sent.as_ref().is_some_and(|sent| now >= sent.until);
+        let is_due = |asked: &mut Asked| asked.sent().is_some_and(|sent| now >= sent.until);
         let seconds = session.context.start_timeout.as_secs_f32();
         for asked in self.asked.extract_if(.., is_due) {
             fail(asked.reply, &ended(&format!("did not answer within {seconds} s"), session));

@@ -380,6 +380,7 @@ impl State {
         self.end_waiting(session);
         if !self.ended {
             self.advance(batch, session);
+            self.restart_for_controls(batch, session);
         }
     }
 

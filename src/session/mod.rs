@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  net ──▶ api ──▶ manager ──▶ session ──▶ life (start, stop, exit)   ──▶ claude
+//!                                 │        control (what is asked beside prompts) ──▶ claude
 //!                                 │        turn (what Claude's lines mean) ◀── claude
 //!                                 ▼
 //!                    log (gives every event its number) ──▶ fanout (encodes once, pushes to every viewer)

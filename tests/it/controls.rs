@@ -255,7 +255,10 @@ fn each_request_is_answered_once_also_when_claude_says_nothing() {
     let mute = || scene(bad("mute"));
     let ask = |scene: &Scene| {
         scene.text("hi");
-        scene.client.start_emit("getContextUsage", scene.data(json!({})))
+        let id = scene.client.start_emit("getContextUsage", scene.data(json!({})));
+        // Behind it: now Claude has it.
+        summary(&scene.client, &scene.id);
+        id
     };
     let failed = |scene: &Scene, id: u64| {
         let ack = scene.client.wait_ack(id);
@@ -351,10 +354,31 @@ fn a_hibernated_session_wakes_for_a_request_and_sleeps_again() {
     let sleeps = || !server.started().iter().any(is_agent);
     eventually("it sleeps", DEADLINE, sleeps);
     other.must("getContextUsage", json!({"sessionId": scene.id}));
-    assert_eq!(summary(&other, &scene.id)["state"], "idle");
     eventually("it sleeps again", DEADLINE, sleeps);
     assert_eq!(summary(&other, &scene.id)["model"], "bad-quick");
     server.stop();
+}
+
+/// As prompts do.
+#[test]
+fn what_comes_while_a_process_is_stopped_goes_to_the_next() {
+    let scene = scene(bad("ignore-eof").args(["--stop-grace=500ms", "--idle-timeout=100ms"]));
+    let first = scene.text("pid");
+    scene.client.disconnect();
+    let other = scene.server.connect(Value::Null);
+    // It is idle and alone, and ends by SIGKILL only, some time after this.
+    scene.server.wait_log("idle, its process is stopped");
+    let query = json!({"sessionId": scene.id, "query": "a"});
+    assert_eq!(other.must("fileSuggestions", query)["suggestions"][0]["path"], "src/a");
+    let pid = other.ask_and_wait(&scene.id, "pid")["fullResponse"].clone();
+    assert_ne!(pid, json!(first));
+    // In a session that is closed there is no next.
+    let asked = {
+        other.start_emit("closeSession", json!({"sessionId": scene.id}));
+        other.start_emit("fileSuggestions", json!({"sessionId": scene.id, "query": "a"}))
+    };
+    assert_eq!(other.wait_ack(asked)["error"]["code"], "session_ended");
+    scene.server.stop();
 }
 
 #[test]
