@@ -1,6 +1,9 @@
-//! Plain HTTP: the start page, health, and what of a session is too large for a Socket.IO event.
+//! Plain HTTP: the start page, health, and what of a session is too large for a Socket.IO event, either way.
+
+mod upload;
 
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -23,6 +26,8 @@ struct Routes {
     manager: Arc<SessionManager>,
     auth: Arc<AuthGuard>,
     clients: Arc<OnceLock<Box<Counter>>>,
+    /// How many files are on their way.
+    uploads: Arc<AtomicUsize>,
 }
 
 /// What a path names below [`SESSIONS`].
@@ -32,6 +37,8 @@ enum Wanted<'a> {
     Event(&'a str, u64),
     /// `{id}/export.md`, `{id}/export.jsonl`
     Export(&'a str, Format),
+    /// `{id}/files`
+    Files(&'a str),
 }
 
 /// Answers the requests; `clients` is set once there is a server.
@@ -41,29 +48,32 @@ pub fn handler(
     auth: Arc<AuthGuard>,
     clients: Arc<OnceLock<Box<Counter>>>,
 ) -> Box<HttpHandler> {
-    let routes = Routes { manager, auth, clients };
+    let routes = Routes { manager, auth, clients, uploads: Arc::default() };
     Box::new(move |head, peer| routes.answer(head, peer))
 }
 
 impl Routes {
     fn answer(&self, head: &Head, peer: SocketAddr) -> Answer {
-        if !matches!(head.method, Method::Get | Method::Head) {
-            return Response::error(405).with_header("Allow", "GET, HEAD").into();
+        let wanted = head.path.strip_prefix(SESSIONS).and_then(wanted);
+        let (allowed, is_allowed) = match wanted {
+            Some(Wanted::Files(_)) => ("POST", head.method == Method::Post),
+            _ => ("GET, HEAD", matches!(head.method, Method::Get | Method::Head)),
+        };
+        if !is_allowed {
+            return Response::error(405).with_header("Allow", allowed).into();
         }
-        match head.path.as_str() {
-            "/" => page().into(),
-            "/health" => self.health().into(),
-            path => match path.strip_prefix(SESSIONS).and_then(wanted) {
-                Some(wanted) => match self.authorize(head, peer) {
-                    Ok(()) => self.find(&wanted).unwrap_or_else(|error| refusal(&error).into()),
-                    Err(refused) => refused.into(),
-                },
-                None => Response::error(404).into(),
+        match (head.path.as_str(), wanted) {
+            ("/", _) => page().into(),
+            ("/health", _) => self.health().into(),
+            (_, Some(wanted)) => match self.authorize(head, peer) {
+                Ok(()) => self.find(&wanted, head).unwrap_or_else(|error| Response::error(status_of(&error)).into()),
+                Err(refused) => refused.into(),
             },
+            (_, None) => Response::error(404).into(),
         }
     }
 
-    fn find(&self, wanted: &Wanted<'_>) -> Result<Answer, Error> {
+    fn find(&self, wanted: &Wanted<'_>, head: &Head) -> Result<Answer, Error> {
         match *wanted {
             Wanted::Event(id, seq) => {
                 let event = self.manager.get_session(id)?.event(seq)?;
@@ -76,6 +86,7 @@ impl Routes {
                     Response::streamed(format.content_type()).with_header("Content-Disposition", disposition);
                 Ok(Answer::Streamed(response, Box::new(export)))
             }
+            Wanted::Files(id) => Ok(self.upload(id, head)),
         }
     }
 
@@ -108,12 +119,19 @@ fn wanted(path: &str) -> Option<Wanted<'_>> {
     match what.split_once('/') {
         Some(("events", seq)) => Some(Wanted::Event(session, seq.parse().ok()?)),
         Some(_) => None,
+        None if what == "files" => Some(Wanted::Files(session)),
         None => Some(Wanted::Export(session, Format::of(what.strip_prefix("export.")?)?)),
     }
 }
 
-fn refusal(error: &Error) -> Response {
-    Response::error(if error.code == Code::InvalidSession { 404 } else { 500 })
+fn status_of(error: &Error) -> u16 {
+    match error.code {
+        Code::BadRequest => 400,
+        Code::InvalidSession => 404,
+        Code::RateLimited => 429,
+        Code::StorageFull => 507,
+        _ => 500,
+    }
 }
 
 #[cfg(test)]
@@ -132,6 +150,9 @@ mod tests {
             ("s/export.html", None),
             ("s/export.", None),
             ("s/export.md/", None),
+            ("s/files", Some(Wanted::Files("s"))),
+            ("s/files/", None),
+            ("s/files/x", None),
             ("s/export", None),
             ("s/", None),
             ("s", None),

@@ -18,10 +18,11 @@ use crate::config::{AgentChoice, Config, Mode};
 use crate::net::{Options, Room, Server, SocketIo};
 use crate::proto::http::HostPolicy;
 use crate::routes;
-use crate::session::api::{Api, Rules};
+use crate::session::api::Api;
 use crate::session::keeper::Keeper;
 use crate::session::live::Live;
 use crate::session::manager::SessionManager;
+use crate::session::rules::Rules;
 use crate::session::slots::Slots;
 use crate::session::state::{Choices, Context};
 use crate::store::{OpenError, Store};
@@ -77,6 +78,7 @@ struct Running {
 impl Running {
     fn start(config: &Config) -> Result<Running, Failure> {
         let agent = choose_agent(config)?;
+        let agent = if config.allow_bypass_permissions { agent.allowed_to_bypass_permissions() } else { agent };
         let address = SocketAddr::new(config.host, config.port);
         let listener = TcpListener::bind(address).map_err(|error| cannot_listen(address, &error))?;
         let address = listener.local_addr().map_err(internal)?;
@@ -214,6 +216,7 @@ fn manager(
         importing: parking_lot::Mutex::default(),
         slots: Slots::new(config.max_processes, config.prestart),
         agent_version: parking_lot::Mutex::default(),
+        allow_bypass_permissions: config.allow_bypass_permissions,
         start_timeout: config.start_timeout,
         interrupt_timeout: config.interrupt_timeout,
         // The shared session's process lives as long as the server.

@@ -47,6 +47,19 @@ impl Agent {
         let name = program.file_name().map_or_else(|| "claude".into(), |name| name.to_string_lossy().into_owned());
         Agent { program, first_args: Vec::new(), last_args, name, demo: false }
     }
+
+    /// The same, with sessions that may change to the mode without permission questions while they live. Claude takes
+    /// that from no superuser, and does not even start, unless it is told that it is in a sandbox.
+    #[must_use]
+    pub fn allowed_to_bypass_permissions(mut self) -> Agent {
+        let sandbox = std::env::var_os("IS_SANDBOX").is_some_and(|value| value == "1");
+        // SAFETY: it only tells who we are.
+        let superuser = unsafe { libc::geteuid() } == 0;
+        if !self.demo && (sandbox || !superuser) {
+            self.first_args.push("--allow-dangerously-skip-permissions".into());
+        }
+        self
+    }
 }
 
 /// The first executable file `name` in the directories of `path` (the value of `PATH`).
@@ -146,7 +159,8 @@ pub fn command(agent: &Agent, launch: &Launch) -> Command {
     let mut command = Command::new(&agent.program);
     command.args(&agent.first_args).args(arguments(launch)).args(&agent.last_args).current_dir(&launch.cwd);
     clean_environment(&mut command);
-    command.env(MARKER_VARIABLE, &launch.marker);
+    // So that files can be put back to what they were before a prompt.
+    command.env(MARKER_VARIABLE, &launch.marker).env("CLAUDE_CODE_ENABLE_SDK_FILE_CHECKPOINTING", "true");
     command
 }
 

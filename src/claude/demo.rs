@@ -4,6 +4,7 @@
 //! can be tried: answers that come word by word, permission questions (a prompt with `/ask`), interrupts, and
 //! conversations that are resumed. It is no language model and does not pretend to be one.
 
+use std::cell::RefCell;
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io::{self, BufRead, Write};
@@ -41,8 +42,9 @@ struct Conversation {
     forked: String,
     asked: usize,
     cwd: String,
-    model: String,
-    permission_mode: String,
+    /// Changed by requests that come while an answer is streaming.
+    model: RefCell<String>,
+    permission_mode: RefCell<String>,
 }
 
 impl Conversation {
@@ -88,8 +90,8 @@ impl Conversation {
             forked: before.iter().filter(|_| forks).map(|line| format!("{line}\n")).collect(),
             asked: before.iter().filter(|line| line.starts_with('"')).count(),
             cwd: std::env::current_dir().map(|dir| dir.display().to_string()).unwrap_or_default(),
-            model: value("--model").unwrap_or("demo").to_owned(),
-            permission_mode: value("--permission-mode").unwrap_or("default").to_owned(),
+            model: value("--model").unwrap_or("demo").to_owned().into(),
+            permission_mode: value("--permission-mode").unwrap_or("default").to_owned().into(),
         })
     }
 
@@ -186,7 +188,17 @@ impl Demo {
                 "claude_code_version": env!("CARGO_PKG_VERSION"),
             }}),
             "interrupt" => json!({"subtype": "success", "request_id": id, "response": {"still_queued": []}}),
-            "set_model" | "set_permission_mode" => json!({"subtype": "success", "request_id": id}),
+            "set_model" => {
+                let model = request["request"]["model"].as_str().unwrap_or("demo");
+                self.conversation.model.replace(model.to_owned());
+                json!({"subtype": "success", "request_id": id})
+            }
+            "set_permission_mode" => {
+                let mode = request["request"]["mode"].as_str().unwrap_or("default");
+                self.conversation.permission_mode.replace(mode.to_owned());
+                json!({"subtype": "success", "request_id": id, "response": {"mode": mode}})
+            }
+            "apply_flag_settings" => json!({"subtype": "success", "request_id": id}),
             _ => json!({"subtype": "error", "request_id": id,
                         "error": format!("Unsupported control request subtype: {subtype}")}),
         };

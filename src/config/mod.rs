@@ -24,7 +24,9 @@ use std::path::PathBuf;
 
 pub use address::PublicUrl;
 pub use resolve::{AgentChoice, Config, Mode};
-pub use values::{EFFORT_CHARS_MAX, MODEL_CHARS_MAX, PERMISSION_MODES, is_effort, is_model, is_permission_mode};
+pub use values::{
+    BYPASS_PERMISSIONS, EFFORT_CHARS_MAX, MODEL_CHARS_MAX, PERMISSION_MODES, is_effort, is_model, is_permission_mode,
+};
 
 use crate::logging::escape;
 

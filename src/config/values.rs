@@ -35,6 +35,9 @@ pub fn is_effort(text: &str) -> bool {
     (1..=EFFORT_CHARS_MAX).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_lowercase())
 }
 
+/// The one of them in which Claude asks for no permission at all.
+pub const BYPASS_PERMISSIONS: &str = "bypassPermissions";
+
 /// Whether `text` is one of [`PERMISSION_MODES`].
 pub fn is_permission_mode(text: &str) -> bool {
     PERMISSION_MODES.contains(&text)

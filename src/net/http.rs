@@ -12,7 +12,8 @@ use super::engine::{Engine, Protocol};
 use super::linger::linger;
 use super::outbox::STALL_TIMEOUT;
 use super::registry::{Known, Shared, SocketEntry};
-use super::{Answer, HEAD_TIMEOUT, Handshake, Pieces, polling, streamed, websocket};
+use super::streamed::{PART_BYTES, PART_TIMEOUT};
+use super::{Answer, HEAD_TIMEOUT, Handshake, Pieces, Taker, polling, streamed, websocket};
 use crate::proto::engineio::{NOOP, Refusal};
 use crate::proto::http::{self, BodyLength, Chunks, Framing, Head, Method, Refused, Response};
 
@@ -115,6 +116,7 @@ impl<P: Protocol> Exchange<'_, P> {
             match (self.shared.http)(&head, self.peer) {
                 Answer::Whole(response) => Engineio::Answer(response),
                 Answer::Streamed(response, body) => return self.stream(&response, body, &head, keep_alive),
+                Answer::Taken(taker) => return self.take(taker, &head, body_length),
             }
         };
         let response = match answer {
@@ -319,8 +321,36 @@ impl<P: Protocol> Exchange<'_, P> {
         bytes_max: usize,
         deadline: Instant,
     ) -> io::Result<Result<Vec<u8>, Response>> {
+        let mut body = Vec::new();
+        let mut take = |piece: &[u8]| {
+            body.extend_from_slice(piece);
+            Ok(())
+        };
+        let taken = self.pieces(head, length, bytes_max, Pace::Whole(deadline), &mut take)?;
+        Ok(taken.map(|()| body))
+    }
+
+    /// Answers with what becomes of the body.
+    fn take(&mut self, mut taker: Box<dyn Taker>, head: &Head, length: BodyLength) -> io::Result<Next<P>> {
+        let bytes_max = taker.bytes_max();
+        let taken = self.pieces(head, length, bytes_max, Pace::part(), &mut |piece| taker.take(piece))?;
+        match taken {
+            Ok(()) => self.answer(&taker.finish(), head.keep_alive(), false),
+            Err(response) => self.answer(&response, false, false),
+        }
+    }
+
+    /// Hands a body of at most `bytes_max` bytes on as it comes, or tells what to answer where it is bad, or not wanted.
+    fn pieces(
+        &mut self,
+        head: &Head,
+        length: BodyLength,
+        bytes_max: usize,
+        mut pace: Pace,
+        take: &mut dyn FnMut(&[u8]) -> Result<(), Response>,
+    ) -> io::Result<Result<(), Response>> {
         let mut chunks = Chunks::new(bytes_max);
-        let length = match length {
+        let mut left = match length {
             BodyLength::None => Some(0),
             BodyLength::Length(length) => match usize::try_from(length) {
                 Ok(length) if length <= bytes_max => Some(length),
@@ -332,20 +362,28 @@ impl<P: Protocol> Exchange<'_, P> {
             (&mut &*self.socket).write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
         }
         loop {
-            match length {
-                Some(length) if self.buffer.len() >= length => return Ok(Ok(self.buffer.drain(..length).collect())),
-                Some(_) => {}
+            let (piece, done): (Vec<u8>, bool) = match &mut left {
+                Some(left) => {
+                    let piece: Vec<u8> = self.buffer.drain(..self.buffer.len().min(*left)).collect();
+                    *left -= piece.len();
+                    (piece, *left == 0)
+                }
                 None => match chunks.take(&self.buffer) {
                     Ok(used) => {
                         self.buffer.drain(..used);
-                        if let Some(body) = chunks.finished() {
-                            return Ok(Ok(body));
-                        }
+                        (chunks.drain(), chunks.is_done())
                     }
                     Err(error) => return Ok(Err(Response::error(error.status()))),
                 },
+            };
+            if let Err(response) = take(&piece) {
+                return Ok(Err(response));
             }
-            match self.read_more(deadline)? {
+            if done {
+                return Ok(Ok(()));
+            }
+            pace.took(piece.len());
+            match self.read_more(pace.deadline())? {
                 More::Bytes => {}
                 More::End => return Err(ErrorKind::UnexpectedEof.into()),
                 More::Late => return Ok(Err(Response::error(408))),
@@ -378,6 +416,36 @@ impl<P: Protocol> Exchange<'_, P> {
     fn answer(&self, response: &Response, keep_alive: bool, head_only: bool) -> io::Result<Next<P>> {
         (&mut &*self.socket).write_all(&response.encode(keep_alive, head_only))?;
         Ok(if keep_alive { Next::Request } else { Next::End })
+    }
+}
+
+/// How fast a body must come.
+enum Pace {
+    /// All of it by then.
+    Whole(Instant),
+    /// The next [`PART_BYTES`] in [`PART_TIMEOUT`].
+    Part { since: Instant, bytes: usize },
+}
+
+impl Pace {
+    fn part() -> Pace {
+        Pace::Part { since: Instant::now(), bytes: 0 }
+    }
+
+    fn took(&mut self, count: usize) {
+        if let Pace::Part { bytes, .. } = self {
+            *bytes += count;
+            if *bytes >= PART_BYTES {
+                *self = Pace::part();
+            }
+        }
+    }
+
+    fn deadline(&self) -> Instant {
+        match self {
+            Pace::Whole(deadline) => *deadline,
+            Pace::Part { since, .. } => *since + PART_TIMEOUT,
+        }
     }
 }
 

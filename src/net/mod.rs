@@ -173,6 +173,24 @@ pub enum Answer {
     Whole(Response),
     /// A head, and a body that is made while it is sent, on the thread of the connection: so it may be of any length.
     Streamed(Response, Pieces),
+    /// It depends on the request's body, which is taken as it comes.
+    Taken(Box<dyn Taker>),
+}
+
+/// Takes a request's body, on the thread of the connection, piece by piece: so it need not be in memory. Dropped without
+/// [`Taker::finish`] where the body does not come to its end.
+pub trait Taker {
+    /// A longer body is refused.
+    fn bytes_max(&self) -> usize;
+
+    /// The next piece.
+    ///
+    /// # Errors
+    /// What is answered if no more of it is wanted.
+    fn take(&mut self, piece: &[u8]) -> Result<(), Response>;
+
+    /// That was all of it.
+    fn finish(self: Box<Self>) -> Response;
 }
 
 impl From<Response> for Answer {

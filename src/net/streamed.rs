@@ -11,11 +11,12 @@ use super::Pieces;
 use super::outbox::STALL_TIMEOUT;
 use crate::proto::http::{Framing, LAST_CHUNK, Response, chunk_head};
 
-/// So much is sent at a time …
-const PART_BYTES: usize = 64 << 10;
+/// So much is sent, or taken, at a time …
+pub(super) const PART_BYTES: usize = 64 << 10;
 
-/// … and must be taken in this time: a client that takes a byte now and then would otherwise keep its thread for ever.
-const PART_TIMEOUT: Duration = Duration::from_secs(30);
+/// … and must be through in this time: a client that takes, or sends, a byte now and then would otherwise keep its thread
+/// for ever.
+pub(super) const PART_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Sends head and body; `body` is absent for the method HEAD.
 ///

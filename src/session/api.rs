@@ -4,7 +4,6 @@
 //! ignored, as real clients send them. Everything has an answer: the acknowledgement, or `serverError`.
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -18,15 +17,12 @@ use super::fields::Fields;
 use super::files::Files;
 use super::manager::{SessionManager, Wish};
 use super::prompt::{Answer, Decision};
+use super::rules::Rules;
 use super::session::{PAGE_EVENTS_MAX, Session};
-use super::state::{Choices, TITLE_CHARS_MAX};
+use super::state::TITLE_CHARS_MAX;
 use crate::auth::{AuthGuard, Verdict};
-use crate::config::{PERMISSION_MODES, is_effort, is_model, is_permission_mode};
 use crate::net::{App, Client, ConnectError, Event, Handshake};
 use crate::store::Cursor;
-
-/// A path given by a client may be this long.
-const PATH_BYTES_MAX: usize = 4096;
 
 /// What is searched for may be this long.
 const QUERY_BYTES_MAX: usize = 200;
@@ -42,16 +38,6 @@ const EVENTS_PER_SECOND: f64 = 50.0;
 
 /// Sessions that one connection watches at the same time.
 const WATCHED_MAX: usize = 100;
-
-/// What clients may choose.
-pub struct Rules {
-    /// Session directories must lie under one of these, canonical paths.
-    pub allow_roots: Vec<PathBuf>,
-    /// Whether a client may switch off the permission questions.
-    pub allow_bypass_permissions: bool,
-    /// Under it the files lie that come with prompts.
-    pub data_dir: PathBuf,
-}
 
 /// The events of the contract, on top of a manager.
 pub struct Api {
@@ -135,7 +121,7 @@ impl Api {
                 }
             }
             "createSession" => {
-                let choices = given!(self.choices(&fields));
+                let choices = given!(self.rules.choices(&fields, self.manager.defaults()));
                 given!(client.may_watch_more());
                 if let Some(session) = self.manager.create_session(choices, reply) {
                     session.attach(&client.viewer);
@@ -208,15 +194,18 @@ impl Api {
                 }
                 session.rename(&title, reply);
             }
-            "setModel" | "setPermissionMode" | "setEffort" | "listDirectories" | "fileSuggestions"
-            | "getContextUsage" | "rewindFiles" | "stopTask" => {
-                let name = &event.name;
-                return refuse(reply, Error::new(Code::NotSupported, format!("{name} is not served yet")));
+            "listDirectories" => {
+                let path = given!(fields.optional_text("path"));
+                let found = given!(self.rules.directories(path, &self.manager.defaults().cwd));
+                reply.ok(&found);
             }
-            _ => {
-                let name: String = event.name.chars().take(100).collect();
-                return refuse(reply, Error::new(Code::UnknownEvent, format!("there is no event {name}")));
-            }
+            other => match given!(self.rules.control(other, &fields)) {
+                Some(control) => given!(self.session(&fields)).control(control, reply),
+                None => {
+                    let name: String = other.chars().take(100).collect();
+                    return refuse(reply, Error::new(Code::UnknownEvent, format!("there is no event {name}")));
+                }
+            },
         }
         Ok(())
     }
@@ -258,52 +247,12 @@ impl Api {
         Ok(Listed { ok: true, sessions, cursor })
     }
 
-    fn choices(&self, fields: &Fields<'_>) -> Result<Choices, Error> {
-        let defaults = self.manager.defaults();
-        let chosen = |name: &str, fits: &dyn Fn(&str) -> bool, default: &Option<String>| match fields
-            .optional_text(name)?
-        {
-            Some(text) if fits(text) => Ok(Some(text.to_owned())),
-            Some(_) => Err(Error::new(Code::ForbiddenOption, format!("{name} has no such value")).with("field", name)),
-            None => Ok(default.clone()),
-        };
-        let permission_mode = chosen("permissionMode", &is_permission_mode, &defaults.permission_mode)
-            .map_err(|error| error.with("allowed", PERMISSION_MODES.to_vec()))?;
-        if permission_mode.as_deref() == Some("bypassPermissions") && !self.rules.allow_bypass_permissions {
-            let message = "the server was started without --allow-bypass-permissions";
-            return Err(Error::new(Code::ForbiddenOption, message).with("field", "permissionMode"));
-        }
-        let title = fields.optional_text("title")?.map(|title| super::state::shortened(title, TITLE_CHARS_MAX));
-        Ok(Choices {
-            cwd: match fields.optional_text("cwd")? {
-                Some(path) => self.directory(path)?,
-                None => defaults.cwd.clone(),
-            },
-            model: chosen("model", &is_model, &defaults.model)?,
-            permission_mode,
-            effort: chosen("effort", &is_effort, &defaults.effort)?,
-            title: title.filter(|title| !title.is_empty()),
-        })
-    }
-
-    /// The canonical path of a directory under an allowed root. Every refusal reads the same, so that nobody can find
-    /// out what there is elsewhere.
-    fn directory(&self, path: &str) -> Result<PathBuf, Error> {
-        let refused = || Error::new(Code::BadCwd, "cwd is not a directory under an allowed root");
-        if path.len() > PATH_BYTES_MAX || path.contains('\0') || !Path::new(path).is_absolute() {
-            return Err(refused());
-        }
-        let canonical = Path::new(path).canonicalize().map_err(|_| refused())?;
-        let allowed = self.rules.allow_roots.iter().any(|root| canonical.starts_with(root));
-        if allowed && canonical.is_dir() { Ok(canonical) } else { Err(refused()) }
-    }
-
     fn answer(&self, fields: &Fields<'_>, client: &ClientState) -> Result<Answer, Error> {
         let request_id = fields.text("requestId")?.to_owned();
         let decision = match fields.text("behavior")? {
             "allow" => Decision::Allow {
                 updated_input: fields.raw("updatedInput", Value::is_object, "is not an object")?,
-                updated_permissions: fields.raw("updatedPermissions", Value::is_array, "is not an array")?,
+                updated_permissions: self.rules.permission_updates(fields)?,
             },
             "deny" => Decision::Deny {
                 message: fields.optional_text("message")?.unwrap_or("The user does not want this.").to_owned(),

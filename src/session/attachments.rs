@@ -20,6 +20,7 @@
 //!
 //! `image` counts the image blocks. In the attributes `&`, `<`, `>`, `"` and control characters are character references.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 use std::io;
 use std::path::PathBuf;
@@ -30,6 +31,7 @@ use serde_json::Value;
 
 use super::error::{Code, Error};
 use super::events::json;
+use super::uploads::{Uploaded, Uploads};
 use crate::proto::socketio;
 
 /// Attachments of one prompt: as many as a packet can carry.
@@ -90,47 +92,88 @@ pub struct Attached {
 /// A checked attachment.
 #[derive(Debug)]
 pub(super) struct Attachment<'a> {
-    name: &'a str,
-    media_type: String,
-    data: &'a [u8],
-    way: Way<'a>,
+    shown: Attached,
+    data: Data<'a>,
+    way: Way,
+}
+
+/// Where it is.
+#[derive(Debug)]
+pub(super) enum Data<'a> {
+    /// Here.
+    Bytes(Cow<'a, [u8]>),
+    /// In a file of the session.
+    File(PathBuf),
 }
 
 /// How Claude gets it.
-#[derive(Debug)]
-enum Way<'a> {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
     Image,
-    Text(&'a str),
+    Text,
     File,
 }
 
+/// The attachments of a prompt, those that came with it checked.
+#[derive(Debug)]
+pub(super) struct Attachments<'a> {
+    list: Vec<Given<'a>>,
+    room: Room,
+}
+
+#[derive(Debug)]
+enum Given<'a> {
+    Here(Attachment<'a>),
+    /// Sent before the prompt, under this id.
+    Before(&'a str),
+}
+
 /// What one prompt can still take in.
+#[derive(Debug)]
 struct Room {
     images: usize,
     texts: usize,
 }
 
 /// Checks the field `attachments`; `binary` is what came with the packet.
-pub(super) fn attachments<'a>(field: Option<&'a Value>, binary: &'a [Vec<u8>]) -> Result<Vec<Attachment<'a>>, Error> {
-    let Some(field) = field else { return Ok(Vec::new()) };
+pub(super) fn attachments<'a>(field: Option<&'a Value>, binary: &'a [Vec<u8>]) -> Result<Attachments<'a>, Error> {
+    let mut room = Room { images: IMAGES_BYTES_MAX, texts: TEXTS_BYTES_MAX };
+    let Some(field) = field else { return Ok(Attachments { list: Vec::new(), room }) };
     let list = field.as_array().ok_or_else(|| Error::field("attachments", "is not an array"))?;
     if list.len() > ATTACHMENTS_MAX {
         return Err(Error::field("attachments", format!("has more than {ATTACHMENTS_MAX} entries")));
     }
-    let mut room = Room { images: IMAGES_BYTES_MAX, texts: TEXTS_BYTES_MAX };
-    let check = |(at, one)| Attachment::of(one, binary, &mut room, &format!("attachments[{at}]"));
-    list.iter().enumerate().map(check).collect()
+    let check = |(at, one)| Given::of(one, binary, &mut room, &format!("attachments[{at}]"));
+    let list = list.iter().enumerate().map(check).collect::<Result<_, _>>()?;
+    Ok(Attachments { list, room })
 }
 
-impl<'a> Attachment<'a> {
-    fn of(one: &'a Value, binary: &'a [Vec<u8>], room: &mut Room, at: &str) -> Result<Attachment<'a>, Error> {
+impl<'a> Attachments<'a> {
+    /// With those that were sent before the prompt. Reads files: not under any lock.
+    pub fn with_uploads(self, uploads: &Uploads) -> Result<Vec<Attachment<'a>>, Error> {
+        let Attachments { list, mut room } = self;
+        let find = |(at, given): (usize, Given<'a>)| match given {
+            Given::Here(attachment) => Ok(attachment),
+            Given::Before(id) => {
+                let field = format!("attachments[{at}].fileId");
+                match uploads.find(id) {
+                    Ok(Some(uploaded)) => Attachment::uploaded(uploaded, &mut room, &field),
+                    Ok(None) => Err(Error::field(&field, "is not a file of this session (any more)")),
+                    Err(error) => Err(unread(id, &error)),
+                }
+            }
+        };
+        list.into_iter().enumerate().map(find).collect()
+    }
+}
+
+impl<'a> Given<'a> {
+    fn of(one: &'a Value, binary: &'a [Vec<u8>], room: &mut Room, at: &str) -> Result<Given<'a>, Error> {
         let bad = |field: &str, problem: &str| Error::field(&format!("{at}.{field}"), problem);
         let object = one.as_object().ok_or_else(|| Error::field(at, "is not an object"))?;
         let get = |field: &str| object.get(field).filter(|value| !value.is_null());
-        if get("fileId").is_some() {
-            let field = format!("{at}.fileId");
-            let message = format!("{field}: files are not stored before their prompt yet, send data");
-            return Err(Error::new(Code::NotSupported, message).with("field", field));
+        if let Some(id) = get("fileId") {
+            return id.as_str().map(Given::Before).ok_or_else(|| bad("fileId", "is not a string"));
         }
         let text = |field: &str| match get(field) {
             None => Err(bad(field, "is missing")),
@@ -148,17 +191,45 @@ impl<'a> Attachment<'a> {
             return Err(bad("data", &format!("is no {media_type}")));
         }
         let way = room.way(&media_type, data);
-        Ok(Attachment { name, media_type, data, way })
+        let shown = Attached { name: name.to_owned(), media_type, bytes: data.len() };
+        Ok(Given::Here(Attachment { shown, data: Data::Bytes(Cow::Borrowed(data)), way }))
+    }
+}
+
+impl<'a> Attachment<'a> {
+    fn uploaded(
+        Uploaded { about: shown, path }: Uploaded,
+        room: &mut Room,
+        field: &str,
+    ) -> Result<Attachment<'a>, Error> {
+        if !room.may_take(&shown) {
+            return Ok(Attachment { shown, data: Data::File(path), way: Way::File });
+        }
+        let data = std::fs::read(&path).map_err(|error| unread(&shown.name, &error))?;
+        let media_type = shown.media_type.as_str();
+        if IMAGE_TYPES.contains(&media_type) && image_type(&data) != Some(media_type) {
+            return Err(Error::field(field, format!("is no {media_type}")));
+        }
+        let way = room.way(media_type, &data);
+        let data = if way == Way::File { Data::File(path) } else { Data::Bytes(Cow::Owned(data)) };
+        Ok(Attachment { shown, data, way })
     }
 
     /// What viewers see of it.
     pub fn shown(&self) -> Attached {
-        Attached { name: self.name.to_owned(), media_type: self.media_type.clone(), bytes: self.data.len() }
+        self.shown.clone()
     }
 }
 
 impl Room {
-    fn way<'a>(&mut self, media_type: &str, data: &'a [u8]) -> Way<'a> {
+    /// Whether a file of that size and type may become part of the prompt; what is in it decides.
+    fn may_take(&self, file: &Attached) -> bool {
+        let media_type = file.media_type.as_str();
+        let image = IMAGE_TYPES.contains(&media_type) && file.bytes <= IMAGE_BYTES_MAX && file.bytes <= self.images;
+        image || (is_text(media_type) && file.bytes <= self.texts)
+    }
+
+    fn way(&mut self, media_type: &str, data: &[u8]) -> Way {
         let bytes = data.len();
         if IMAGE_TYPES.contains(&media_type) && bytes <= IMAGE_BYTES_MAX && bytes <= self.images {
             self.images -= bytes;
@@ -167,7 +238,7 @@ impl Room {
         match str::from_utf8(data) {
             Ok(text) if is_text(media_type) && bytes <= self.texts && !text.contains('\0') => {
                 self.texts -= bytes;
-                Way::Text(text)
+                Way::Text
             }
             _ => Way::File,
         }
@@ -179,20 +250,22 @@ impl Room {
 pub(super) fn content(
     prompt: String,
     attachments: &[Attachment<'_>],
-    mut store: impl FnMut(&str, &[u8]) -> io::Result<PathBuf>,
+    mut store: impl FnMut(&str, &Data<'_>) -> io::Result<PathBuf>,
 ) -> Result<String, Error> {
     let mut text = prompt;
     let mut blocks = Vec::new();
-    for (at, Attachment { name, media_type, data, way }) in attachments.iter().enumerate() {
+    for (at, Attachment { shown: Attached { name, media_type, .. }, data, way }) in attachments.iter().enumerate() {
         text += &format!(r#"{}<file name="{}" type="{}""#, "\n\n", escaped(name), escaped(media_type));
-        match way {
-            Way::Image => {
+        match (way, data) {
+            (Way::Image, Data::Bytes(data)) => {
                 let source = Source { r#type: "base64", media_type, data: BASE64.encode(data) };
                 blocks.push(Block::Image { source });
                 text += &format!(r#" image="{}"/>"#, blocks.len());
             }
-            Way::Text(content) => text += &format!(">\n{content}\n</file>"),
-            Way::File => {
+            (Way::Text, Data::Bytes(data)) => {
+                text += &format!(">\n{}\n</file>", String::from_utf8_lossy(data));
+            }
+            _ => {
                 let path = store(name, data).map_err(|error| unstored(at, name, &error))?;
                 // Any other would name another file.
                 let path =
@@ -223,6 +296,11 @@ struct Source<'a> {
     data: String,
 }
 
+fn unread(name: &str, error: &io::Error) -> Error {
+    log::error!("the uploaded file {name:?} cannot be read: {error}");
+    Error::new(Code::StorageDamaged, format!("an uploaded file cannot be read: {error}"))
+}
+
 fn unstored(at: usize, name: &str, error: &io::Error) -> Error {
     log::error!("the attachment {name:?} cannot be stored: {error}");
     let field = format!("attachments[{at}]");
@@ -230,7 +308,7 @@ fn unstored(at: usize, name: &str, error: &io::Error) -> Error {
 }
 
 /// What is wrong with a file's name, if anything is.
-fn problem_of(name: &str) -> Option<&'static str> {
+pub(super) fn problem_of(name: &str) -> Option<&'static str> {
     match name {
         "" => Some("is empty"),
         _ if name.len() > NAME_BYTES_MAX => Some("is too long"),
@@ -241,7 +319,7 @@ fn problem_of(name: &str) -> Option<&'static str> {
 }
 
 /// A media type without its parameters, in lower case.
-fn essence(media_type: &str) -> Option<String> {
+pub(super) fn essence(media_type: &str) -> Option<String> {
     let named = |text: &str| {
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte);
         !text.is_empty() && text.bytes().all(fits)

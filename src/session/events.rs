@@ -144,6 +144,9 @@ pub(crate) struct PromptAsked<'a> {
     pub session_id: &'a str,
     pub seq: u64,
     pub prompt_id: &'a str,
+    /// Claude's name for it, for `rewindFiles`; where it never got it, there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_message_id: Option<&'a str>,
     pub text: &'a str,
     #[serde(skip_serializing_if = "<[Attached]>::is_empty")]
     pub attachments: &'a [Attached],

@@ -3,7 +3,7 @@
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::attachments::{self, Attachment};
+use super::attachments::{self, Attachment, Attachments, Data};
 use super::error::{Code, Error};
 use super::events::json;
 use super::files::Files;
@@ -51,9 +51,13 @@ impl<'a> Fields<'a> {
     }
 
     pub fn flag(&self, name: &str) -> Result<bool, Error> {
+        Ok(self.optional_flag(name)?.unwrap_or(false))
+    }
+
+    pub fn optional_flag(&self, name: &str) -> Result<Option<bool>, Error> {
         match self.get(name) {
-            None => Ok(false),
-            Some(Value::Bool(flag)) => Ok(*flag),
+            None => Ok(None),
+            Some(Value::Bool(flag)) => Ok(Some(*flag)),
             Some(_) => Err(Error::field(name, "is neither true nor false")),
         }
     }
@@ -120,17 +124,22 @@ pub(super) struct Draft<'a> {
     text: &'a str,
     /// With its context.
     full_text: String,
-    attachments: Vec<Attachment<'a>>,
+    attachments: Attachments<'a>,
 }
 
 impl Draft<'_> {
     /// Stores those of the attachments that Claude gets as files. This may take its time: not under any lock.
     pub fn into_ask(self, files: &Files) -> Result<Ask, Error> {
         let Draft { prompt_id, text, full_text, attachments } = self;
+        let attachments = attachments.with_uploads(&files.uploads())?;
+        let store = |name: &str, data: &Data<'_>| match data {
+            Data::Bytes(data) => files.store(name, data),
+            Data::File(path) => files.link(name, path),
+        };
         let content = match attachments.as_slice() {
             [] if full_text == text => None,
             [] => Some(json(&full_text)),
-            some => Some(attachments::content(full_text, some, |name, data| files.store(name, data))?),
+            some => Some(attachments::content(full_text, some, store)?),
         };
         if text.len() + content.as_ref().map_or(0, String::len) > QUEUE_BYTES_MAX {
             return Err(Error::new(Code::TooLarge, "the prompt is too large, even if no other waits"));

@@ -6,9 +6,10 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use super::uploads::Uploads;
 use crate::claude::guardian::make_private_dir;
 
 /// Different files of one name in one session.
@@ -59,16 +60,34 @@ impl Files {
     pub fn store(&self, name: &str, data: &[u8]) -> io::Result<PathBuf> {
         make_private_dir(&self.0)?;
         let draft = Draft::write(&self.0, data)?;
+        self.place(&draft.0, name, |there| holds(there, data))
+    }
+
+    /// The same for a file that lies elsewhere in the session's folder: both are one file then.
+    pub fn link(&self, name: &str, path: &Path) -> io::Result<PathBuf> {
+        make_private_dir(&self.0)?;
+        let inode = |path: &Path| path.symlink_metadata().map(|metadata| (metadata.dev(), metadata.ino()));
+        let its = inode(path)?;
+        self.place(path, name, |there| inode(there).is_ok_and(|inode| inode == its))
+    }
+
+    /// What was uploaded for the session.
+    pub fn uploads(&self) -> Uploads {
+        Uploads::in_folder(self.0.with_file_name("uploads"))
+    }
+
+    /// Gives a complete file its place, if it does not have it already.
+    fn place(&self, file: &Path, name: &str, is_it: impl Fn(&Path) -> bool) -> io::Result<PathBuf> {
         let (stem, extension) = plain(name);
         for number in 1..=SAME_NAMES_MAX {
             let path = self.0.join(match number {
                 1 => format!("{stem}{extension}"),
                 _ => format!("{stem}-{number}{extension}"),
             });
-            match fs::hard_link(&draft.0, &path) {
+            match fs::hard_link(file, &path) {
                 Ok(()) => return Ok(path),
                 Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
-                Err(_) if holds(&path, data) => return Ok(path),
+                Err(_) if is_it(&path) => return Ok(path),
                 Err(_) => {}
             }
         }
@@ -77,13 +96,23 @@ impl Files {
 }
 
 /// A complete file under a name of its own, removed when dropped.
-struct Draft(PathBuf);
+pub(super) struct Draft(PathBuf);
 
 impl Draft {
-    fn write(directory: &Path, data: &[u8]) -> io::Result<Draft> {
+    /// An empty one.
+    pub fn begin(directory: &Path) -> io::Result<(Draft, File)> {
         let path = directory.join(format!(".draft-{:016x}", fastrand::u64(..)));
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-        let draft = Draft(path);
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        Ok((Draft(path), file))
+    }
+
+    /// Gives it a name that nothing has yet.
+    pub fn name(&self, path: &Path) -> io::Result<()> {
+        fs::hard_link(&self.0, path)
+    }
+
+    fn write(directory: &Path, data: &[u8]) -> io::Result<Draft> {
+        let (draft, mut file) = Draft::begin(directory)?;
         file.write_all(data)?;
         // Some file systems tell only now that they are full.
         file.sync_all()?;

@@ -160,7 +160,7 @@ impl State {
         }
     }
 
-    fn give_place_back(&mut self, session: &Session) {
+    pub(super) fn give_place_back(&mut self, session: &Session) {
         if let Place::Taken { .. } = self.place {
             self.use_place(session);
             self.place = Place::None;
@@ -237,6 +237,8 @@ impl State {
             #[serde(borrow)]
             models: Option<&'a RawValue>,
             #[serde(borrow)]
+            agents: Option<&'a RawValue>,
+            #[serde(borrow)]
             claude_code_version: Option<&'a RawValue>,
         }
         match answer {
@@ -244,6 +246,7 @@ impl State {
                 if let Some(answer) = answer.and_then(|raw| serde_json::from_str::<Answer<'_>>(raw.get()).ok()) {
                     self.commands = answer.commands.map(ToOwned::to_owned);
                     self.models = answer.models.map(ToOwned::to_owned);
+                    self.agents = answer.agents.map(ToOwned::to_owned);
                     let version = answer.claude_code_version.and_then(|raw| serde_json::from_str(raw.get()).ok());
                     self.agent_version = version.or(self.agent_version.take());
                     self.tell_version(session);
@@ -257,6 +260,7 @@ impl State {
         self.failure = None;
         self.idle_since = Instant::now();
         self.changed = true;
+        self.send_waiting_controls(session);
         self.advance(batch, session);
     }
 
@@ -331,6 +335,7 @@ impl State {
         self.start_until = None;
         self.end_until = None;
         self.end_interrupt();
+        self.end_controls(session);
         self.cancel_questions(batch, "exit");
         let wanted = self.phase == Phase::Stopping;
         // Ended by itself, with nothing to do and nothing to complain about.
@@ -375,6 +380,7 @@ impl State {
         self.end_waiting(session);
         if !self.ended {
             self.advance(batch, session);
+            self.restart_for_controls(batch, session);
         }
     }
 
@@ -390,6 +396,7 @@ impl State {
         let deadlines = [
             self.start_until,
             self.interrupt_ends(),
+            self.control_ends(),
             self.retry_at.filter(|_| waits_for_start),
             self.hibernates_at(context),
             self.unloads_at(context),
@@ -436,6 +443,9 @@ impl State {
             self.notice(batch, "warning", "interrupt_timeout", text);
             self.end_interrupt();
             self.stop(batch, session);
+        }
+        if due(self.control_ends()) {
+            self.expire_controls(now, session);
         }
         if due(self.retry_at) {
             self.retry_at = None;

@@ -14,6 +14,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::attachments::Attached;
 use super::error::{Code, Error};
 use super::events::{ServerShutdown, Summary, now_ms};
 use super::fanout::{Reply, Viewer};
@@ -21,6 +22,7 @@ use super::files::Files;
 use super::prompt::WithSession;
 use super::session::{After, Arrival, Session};
 use super::state::{Choices, Context, State, storage_error};
+use super::uploads::Upload;
 use crate::config::Mode;
 use crate::store::{Cursor, Query};
 
@@ -311,6 +313,29 @@ impl SessionManager {
             Kind::Shared(_) => Err(Error::new(Code::NotInSharedMode, format!("the shared session cannot be {what}"))),
             Kind::Isolated => self.get_session(id),
         }
+    }
+
+    /// Begins a file that a client sends for a later prompt.
+    ///
+    /// # Errors
+    /// Where there is no such session, or what is said of the file is wrong, or it cannot be stored.
+    pub fn begin_upload(&self, id: &str, name: &str, media_type: &str) -> Result<Upload, Error> {
+        let session = self.get_session(id)?;
+        Files::of(&self.context.data_dir, &session.id).uploads().begin(name, media_type)
+    }
+
+    /// All of it has come.
+    ///
+    /// # Errors
+    /// Where it cannot be stored, or the session is gone meanwhile.
+    pub fn finish_upload(&self, id: &str, upload: Upload) -> Result<(String, Attached), Error> {
+        let uploaded = upload.finish();
+        let session = self.get_session(id);
+        if session.as_ref().is_err_and(|error| error.code == Code::InvalidSession) {
+            // It went before this file was there to go with it.
+            Files::of(&self.context.data_dir, id).remove();
+        }
+        session.and(uploaded)
     }
 
     /// A viewer has left a session. One that was only reserved goes with its last viewer.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  net ──▶ api ──▶ manager ──▶ session ──▶ life (start, stop, exit)   ──▶ claude
+//!                                 │        control (what is asked beside prompts) ──▶ claude
 //!                                 │        turn (what Claude's lines mean) ◀── claude
 //!                                 ▼
 //!                    log (gives every event its number) ──▶ fanout (encodes once, pushes to every viewer)
@@ -19,8 +20,10 @@
 pub mod api;
 pub mod attachments;
 mod catchup;
+pub mod control;
 mod conversation;
 mod deltas;
+mod directories;
 pub mod error;
 pub mod events;
 pub mod export;
@@ -36,6 +39,7 @@ pub mod live;
 pub mod log;
 pub mod manager;
 pub mod prompt;
+pub mod rules;
 #[expect(
     clippy::module_inception,
     reason = "the folder holds all that sessions are made of, the file the session itself"
@@ -47,3 +51,4 @@ mod stored;
 mod terminal;
 mod title;
 mod turn;
+pub mod uploads;

@@ -252,6 +252,7 @@ impl State {
             number: self.prompts,
             marked,
             asked: None,
+            uuid: None,
             id: ask.prompt_id,
             text: ask.text,
             content: ask.content,
@@ -352,8 +353,8 @@ impl State {
             && self.interrupt.is_none()
             && let Some(mut prompt) = self.queue.pop_front()
         {
+            let uuid = prompt.uuid.get_or_insert_with(uuid_v4).clone();
             self.record_asked(batch, &mut prompt);
-            let uuid = uuid_v4();
             self.running =
                 Some(Running { prompt, uuid, marking: false, written: false, begun: false, interrupted: false });
             self.changed = true;

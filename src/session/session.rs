@@ -377,6 +377,7 @@ impl Session {
                 session: state.summary(&self.context),
                 commands: state.commands.as_deref(),
                 models: state.models.as_deref(),
+                agents: state.agents.as_deref(),
                 questions: &questions,
             });
         });
@@ -488,6 +489,7 @@ struct Details<'a> {
     session: Summary,
     commands: Option<&'a serde_json::value::RawValue>,
     models: Option<&'a serde_json::value::RawValue>,
+    agents: Option<&'a serde_json::value::RawValue>,
     questions: &'a [Box<serde_json::value::RawValue>],
 }
 

@@ -81,6 +81,14 @@ impl Slots {
         free
     }
 
+    /// Takes a place for a process that is needed now, but not enough to wait in line for it.
+    pub(super) fn take_free(&self) -> bool {
+        let mut taken = self.taken.lock();
+        let free = taken.processes < self.processes_max && taken.line.is_empty();
+        taken.processes += usize::from(free);
+        free
+    }
+
     /// One that was started early is needed now, or gone.
     pub(super) fn no_longer_early(&self) {
         self.taken.lock().early -= 1;

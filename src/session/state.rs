@@ -20,6 +20,7 @@ use parking_lot::Mutex;
 use serde_json::value::RawValue;
 
 use super::attachments::Attached;
+use super::control::Asked;
 use super::conversation::Conversation;
 use super::deltas::Deltas;
 use super::error::Error;
@@ -86,7 +87,9 @@ pub struct Context {
     pub importing: Mutex<()>,
     /// The version that the last process has told.
     pub agent_version: Mutex<Option<String>>,
-    /// How long a process may take to answer `initialize`.
+    /// Whether there may be sessions without permission questions.
+    pub allow_bypass_permissions: bool,
+    /// How long a process may take to answer `initialize`, and what clients ask of it.
     pub start_timeout: Duration,
     /// How long Claude may take to answer an interrupt.
     pub interrupt_timeout: Duration,
@@ -144,6 +147,8 @@ pub(super) struct Prompt {
     pub marked: bool,
     /// The number of its event, once that went out.
     pub asked: Option<u64>,
+    /// Claude's name for it, made when it is its turn.
+    pub uuid: Option<String>,
     /// The client's name for it.
     pub id: String,
     /// What the user typed: what viewers see.
@@ -177,7 +182,7 @@ pub(super) struct Accepting {
 /// The prompt that is with Claude, or is next.
 pub(super) struct Running {
     pub prompt: Prompt,
-    /// Its name towards Claude.
+    /// Claude's name for it.
     pub uuid: String,
     /// It is being marked as written in the store.
     pub marking: bool,
@@ -287,6 +292,8 @@ pub struct State {
     pub(super) launch: u64,
     pub(super) start_until: Option<Instant>,
     pub(super) interrupt: Option<Interrupt>,
+    /// What clients have asked of Claude beside prompts, and wait for.
+    pub(super) asked: Vec<Asked>,
     /// If the interrupted turn has not ended by then, its process is stopped: Claude may answer an interrupt and go on all
     /// the same.
     pub(super) end_until: Option<Instant>,
@@ -302,6 +309,7 @@ pub struct State {
     /// From `initialize`: JSON arrays.
     pub(super) commands: Option<Box<RawValue>>,
     pub(super) models: Option<Box<RawValue>>,
+    pub(super) agents: Option<Box<RawValue>>,
     /// This process tells when it begins a prompt (2.1.330).
     pub(super) tells_lifecycle: bool,
     /// This process tells, or echoes, which prompt it answers: a result without that is of a turn of its own.
@@ -370,6 +378,7 @@ impl State {
             launch: 0,
             start_until: None,
             interrupt: None,
+            asked: Vec::new(),
             end_until: None,
             on_stopped: Vec::new(),
             failure: None,
@@ -380,6 +389,7 @@ impl State {
             agent_version: None,
             commands: None,
             models: None,
+            agents: None,
             tells_lifecycle: false,
             names_prompts: false,
             model_in_use: None,
@@ -536,6 +546,7 @@ impl State {
             && self.accepting.is_empty()
             && self.questions.is_empty()
             && self.interrupt.is_none()
+            && self.asked.is_empty()
             && self.background_tasks == 0
     }
 

@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
-use super::conversation::{Conversation, Covered};
+use serde::Deserialize;
+
+use super::conversation::{Conversation, Covered, is_uuid};
 use super::error::Error;
 use super::events::{PromptAsked, Summary, json, now_ms};
 use super::fanout::{Audience, Batch};
 use super::log::Log;
 use super::session::Session;
 use super::state::{Choices, Context, Phase, Prompt, State, storage_error};
+use crate::config::BYPASS_PERMISSIONS;
 use crate::store::{Change, Key, OpenPrompt, PromptRow, PromptState, SessionRow, Submission, Trouble};
 
 impl Session {
@@ -24,7 +27,14 @@ impl Session {
             return Err(storage_error(Trouble::Damaged));
         }
         let id: Arc<str> = row.id.as_str().into();
-        Ok(Session::of(State::from_row(id, row, seq), context))
+        let mut state = State::from_row(id, row, seq);
+        if !context.allow_bypass_permissions {
+            // Chosen when the server allowed it.
+            let asks = |mode: &String| mode != BYPASS_PERMISSIONS;
+            state.choices.permission_mode = state.choices.permission_mode.filter(asks);
+            state.permission_mode_in_use = state.permission_mode_in_use.filter(asks);
+        }
+        Ok(Session::of(state, context))
     }
 
     /// Stores a new session. `done` is told when it is on the disk; where it cannot be, the session is gone.
@@ -91,18 +101,40 @@ impl Session {
         if prompts.is_empty() && questions.is_empty() {
             return Ok(());
         }
+        // Viewers know them by it.
+        let prompts: Vec<_> = prompts
+            .into_iter()
+            .map(|prompt| {
+                let uuid = self.told_uuid(&prompt);
+                (prompt, uuid)
+            })
+            .collect();
         log::info!("session {}: takes up {} prompt(s) of the server before", self.id, prompts.len());
         self.with(|state, batch| {
             for request_id in questions {
                 state.record_resolved(batch, &request_id, "cancelled", "restart");
             }
-            for prompt in prompts {
-                state.take_up(prompt, batch);
+            for (prompt, uuid) in prompts {
+                state.take_up(prompt, uuid, batch);
             }
             state.changed = true;
             state.advance(batch, self);
         });
         Ok(())
+    }
+}
+
+impl Session {
+    /// Claude's name for a prompt, as its event has it.
+    fn told_uuid(&self, prompt: &OpenPrompt) -> Option<String> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Asked {
+            user_message_id: String,
+        }
+        let event = self.event(prompt.seq?).ok().flatten()?;
+        let told = serde_json::from_str::<Asked>(&event).ok()?.user_message_id;
+        is_uuid(&told).then_some(told)
     }
 }
 
@@ -176,11 +208,12 @@ impl State {
         }
     }
 
-    fn take_up(&mut self, open: OpenPrompt, batch: &mut Batch) {
+    fn take_up(&mut self, open: OpenPrompt, uuid: Option<String>, batch: &mut Batch) {
         let mut prompt = Prompt {
             number: open.number,
             marked: open.state == PromptState::Written,
             asked: open.seq,
+            uuid,
             id: open.id,
             text: open.text,
             content: open.content,
@@ -211,8 +244,9 @@ impl State {
         prompt.asked = Some(seq);
         let essentials = format!(r#""promptId":{}"#, json(&prompt.id));
         self.record(batch, Audience::All, "prompt", &essentials, |seq| {
-            let Prompt { id: prompt_id, text, attachments, .. } = &*prompt;
-            json(&PromptAsked { session_id: &id, seq, prompt_id, text, attachments })
+            let Prompt { id: prompt_id, uuid, text, attachments, .. } = &*prompt;
+            let user_message_id = uuid.as_deref();
+            json(&PromptAsked { session_id: &id, seq, prompt_id, user_message_id, text, attachments })
         });
         self.pending.push(Change::Asked(self.key, prompt.id.clone(), seq));
     }

@@ -139,7 +139,14 @@ impl Copy<'_> {
                 self.end_reply();
                 self.prompts += 1;
                 let prompt_id = format!("terminal_{}", self.prompts);
-                let asked = PromptAsked { session_id: id, seq, prompt_id: &prompt_id, text: &text, attachments: &[] };
+                let asked = PromptAsked {
+                    session_id: id,
+                    seq,
+                    prompt_id: &prompt_id,
+                    user_message_id: None,
+                    text: &text,
+                    attachments: &[],
+                };
                 let data = json(&asked);
                 self.changes.push(Change::Said(self.key, text));
                 ("prompt", data)

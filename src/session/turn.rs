@@ -127,10 +127,7 @@ impl State {
             }
             Kind::BackgroundTasks { count } => self.background_tasks = *count,
             Kind::Title(title) => self.on_title(title),
-            Kind::PermissionMode(mode) => {
-                self.permission_mode_in_use = Some(shortened(mode, NAME_CHARS_MAX));
-                self.changed = true;
-            }
+            Kind::PermissionMode(mode) => self.follow_permission_mode(mode),
             _ => {}
         }
         self.follow(&line.kind);
@@ -305,6 +302,9 @@ impl State {
             let error = error.as_deref().filter(|_| status == "failed");
             (status, error, Some((outcome, self.cost_usd - before)))
         });
+        if end.as_ref().is_some_and(|(status, ..)| *status == "done") {
+            self.follow_command(session);
+        }
         self.end_turn(batch, end, session);
     }
 
@@ -372,6 +372,9 @@ impl State {
                 self.interrupt_again();
             }
             return self.advance(batch, session);
+        }
+        if self.on_control_answer(request_id, answer, session) {
+            return;
         }
         if let Err(error) = answer {
             log::warn!("session {}: Claude refuses the request {request_id}: {error}", self.id);

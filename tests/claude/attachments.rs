@@ -5,7 +5,10 @@ use std::fs;
 use data_encoding::BASE64;
 use serde_json::{Value, json};
 
-use crate::setup::{Setup, start};
+use crate::{
+    setup::{Setup, start},
+    support::client::http,
+};
 
 /// Eight by eight pixels, all red: a CLI that looks into images must find nothing wrong.
 const PNG: &str =
@@ -71,4 +74,32 @@ fn claude_can_read_what_was_stored() {
     on.allow(&on.question(mark));
     let response = on.client.wait_response(&prompt);
     assert!(response["fullResponse"].as_str().is_some_and(|text| text.contains("two")), "{response}");
+}
+
+/// The same, sent ahead by HTTP.
+#[test]
+fn uploads_reach_the_model_like_attachments() {
+    let on = start();
+    let token = format!("Bearer {}", on.server.token());
+    let upload = |name: &str, media_type: &str, body: &[u8]| {
+        let headers = [("Authorization", token.as_str()), ("Content-Type", media_type)];
+        let path = format!("/api/sessions/{}/files?name={name}", on.session);
+        let answer = http(on.server.port, "POST", &path, &headers, body);
+        json!({"fileId": answer.json()["fileId"]})
+    };
+    let png = BASE64.decode(PNG.as_bytes()).expect("base64");
+    let files = json!([
+        upload("dot.png", "image/png", &png),
+        upload("notes.txt", "text/plain", b"in the prompt"),
+        upload("large.csv", "text/csv", &b"a,b\n".repeat(100_000)),
+    ]);
+    let asked = json!({"sessionId": on.session, "prompt": "say:seen", "attachments": files});
+    let prompt = on.client.must("askClaudeCode", asked)["promptId"].clone();
+    assert_eq!(on.client.wait_response(prompt.as_str().expect("an id"))["status"], "done");
+    let blocks = last_blocks(&on);
+    assert!(blocks.iter().any(|block| block["source"]["data"] == PNG), "{blocks:#?}");
+    let stored = on.server.workspace().data().join("sessions").join(&on.session).join("files/large.csv");
+    let named = format!("path=\"{}\"", stored.display());
+    let has = |text: &str| blocks.iter().any(|block| block["text"].as_str().is_some_and(|found| found.contains(text)));
+    assert!(has("in the prompt") && has(&named), "{blocks:#?}");
 }

@@ -6,6 +6,7 @@
 mod support;
 
 mod attachments;
+mod controls;
 mod endings;
 mod fake_api;
 mod forks;

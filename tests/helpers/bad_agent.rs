@@ -23,6 +23,7 @@
 //! | `no-replay` | neither echoes a prompt nor names its uuid in the result |
 //! | `old` | as 2.1.197: no `command_lifecycle`, a late echo, no uuid in the result, an empty reply to `interrupt` |
 //! | `late-interrupt` | the first interrupt of each turn finds the prompt `still_queued` and changes nothing |
+//! | `mute` | answers `initialize`, `interrupt` and prompts, but no other request |
 //! | `own-turn` | begins a turn of its own after the first answer |
 //! | `text-behind` | prints another text after each result, in no turn |
 //! | `forgetful` | remembers no messages: a fork cannot begin at one |
@@ -49,6 +50,7 @@
 //! | `crash N` | none: exits with N (7 without) |
 //! | `fail` | a result with `is_error` |
 //! | `vanish` | none: `command_lifecycle` says `cancelled`, and there is neither a turn nor a result |
+//! | `/model NAME`, `/effort NAME` | as `/local`; it uses that from now on |
 //! | `/local` | a text in `assistant` and `result`, but no delta: what a slash command gives |
 //!
 //! Every prompt that it gets is appended to the file that `BAD_AGENT_LEDGER` names, one JSON string a line, before anything
@@ -72,7 +74,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-const MODES: [&str; 25] = [
+const MODES: [&str; 26] = [
     "proper",
     "exit-at-once",
     "exit-before-init",
@@ -92,6 +94,7 @@ const MODES: [&str; 25] = [
     "no-replay",
     "old",
     "late-interrupt",
+    "mute",
     "own-turn",
     "text-behind",
     "forgetful",
@@ -142,6 +145,7 @@ fn main() {
         forked,
         model: flag("--model").unwrap_or_else(|| "bad-agent-1".to_owned()),
         permission_mode: flag("--permission-mode").unwrap_or_else(|| "default".to_owned()),
+        effort: flag("--effort").unwrap_or_else(|| "medium".to_owned()),
         title: None,
         replay: args.iter().any(|arg| arg == "--replay-user-messages"),
         input: read_stdin(mode == "deaf"),
@@ -308,6 +312,7 @@ struct Agent {
     forked: String,
     model: String,
     permission_mode: String,
+    effort: String,
     title: Option<String>,
     replay: bool,
     input: Receiver<Value>,
@@ -359,7 +364,12 @@ impl Agent {
     /// Answers a control request; true where it was an interrupt.
     fn control(&mut self, line: &Value, in_turn: bool) -> bool {
         let request = &line["request"];
+        if let Some(error) = refusal(request) {
+            self.refuse(line, error);
+            return false;
+        }
         let response = match request["subtype"].as_str().unwrap_or_default() {
+            subtype if self.mode == "mute" && !matches!(subtype, "initialize" | "interrupt") => return false,
             "initialize" => {
                 if let Some(file) = &self.go_file {
                     wait_for_file(file);
@@ -392,31 +402,38 @@ impl Agent {
                 json!({"mode": self.permission_mode})
             }
             "set_model" => {
-                self.model = request["model"].as_str().unwrap_or("default").to_owned();
+                // An alias means another model, as with the real one.
+                self.model = format!("bad-{}", request["model"].as_str().unwrap_or("default"));
                 json!({})
             }
-            "rename_session" if request["title"] == "no such name" => {
-                let error = "no, this one is not liked";
-                say(&json!({
-                    "type": "control_response",
-                    "response": {"subtype": "error", "request_id": line["request_id"], "error": error},
-                }));
-                return false;
+            "apply_flag_settings" => {
+                // As the real one, it takes no notice of what it does not know.
+                if let Some(known @ ("low" | "medium" | "high")) = request["settings"]["effortLevel"].as_str() {
+                    self.effort = known.to_owned();
+                }
+                json!({})
             }
+            "get_settings" if self.mode != "old" => {
+                json!({"applied": {"model": self.model, "effort": self.effort}, "effective": {}, "sources": []})
+            }
+            "file_suggestions" => {
+                let query = request["query"].as_str().unwrap_or_default();
+                json!({"suggestions": [{"path": format!("src/{query}")}], "cwd": env::current_dir().ok()})
+            }
+            "rewind_files" if request["dry_run"] == true => {
+                json!({"canRewind": true, "filesChanged": [request["user_message_id"]], "insertions": 1, "deletions": 2})
+            }
+            "rewind_files" => json!({"canRewind": true}),
             "rename_session" => {
                 self.call_it(request["title"].as_str().unwrap_or_default());
                 json!({})
             }
-            "apply_flag_settings" | "stop_task" => json!({}),
+            "stop_task" => json!({}),
             "get_context_usage" => {
                 json!({"categories": [], "totalTokens": 10, "maxTokens": 200_000, "percentage": 0})
             }
             other => {
-                let error = format!("Unsupported control request subtype: {other}");
-                say(&json!({
-                    "type": "control_response",
-                    "response": {"subtype": "error", "request_id": line["request_id"], "error": error},
-                }));
+                self.refuse(line, &format!("Unsupported control request subtype: {other}"));
                 return false;
             }
         };
@@ -433,6 +450,13 @@ impl Agent {
                 "uuid": uuid(),
             }));
         }
+    }
+
+    fn refuse(&self, request: &Value, error: &str) {
+        say(&json!({
+            "type": "control_response",
+            "response": {"subtype": "error", "request_id": request["request_id"], "error": error},
+        }));
     }
 
     fn reply(&self, to: &Value, response: Option<Value>) {
@@ -487,7 +511,8 @@ impl Agent {
             exit(6)
         }
         (self.running, self.interrupts) = (uuid.clone(), 0);
-        let done = if prompt == "/local" {
+        let chooses = self.choose(&prompt);
+        let done = if chooses || prompt == "/local" {
             self.local_command(uuid.clone());
             true
         } else {
@@ -583,6 +608,16 @@ impl Agent {
             say_bytes(b"npm warn something\n\xff\xfe\n{\"type\":\"tail\"\n");
         }
         done.is_ok()
+    }
+
+    /// Takes a slash command that chooses.
+    fn choose(&mut self, prompt: &str) -> bool {
+        match prompt.split_once(' ') {
+            Some(("/model", name)) => self.model = format!("bad-{name}"),
+            Some(("/effort", name)) => name.clone_into(&mut self.effort),
+            _ => return false,
+        }
+        true
     }
 
     fn local_command(&self, prompt_uuid: Option<String>) {
@@ -879,6 +914,16 @@ impl Agent {
             reply
         });
         self.words(answer, &reply.map_or_else(|| "none".to_owned(), |reply| reply.to_string()), Duration::ZERO)
+    }
+}
+
+/// What it does not do, and why.
+fn refusal(request: &Value) -> Option<&'static str> {
+    match (request["subtype"].as_str()?, request) {
+        ("rename_session", request) if request["title"] == "no such name" => Some("no, this one is not liked"),
+        ("set_model", request) if request["model"] == "refused" => Some("there is no such model"),
+        ("set_permission_mode", request) if request["mode"] == "auto" => Some("auto is not for everybody"),
+        _ => None,
     }
 }
 

@@ -254,7 +254,7 @@ fn the_agents_environment_is_the_servers_without_what_is_not_its_own() {
     }
     let scene = scene(builder);
     let names = scene.json("environ");
-    let mut expected = vec!["HOME", "PATH", "TMPDIR", "CSM_PROCESS"];
+    let mut expected = vec!["HOME", "PATH", "TMPDIR", "CSM_PROCESS", "CLAUDE_CODE_ENABLE_SDK_FILE_CHECKPOINTING"];
     expected.extend(kept.map(|(name, _)| name));
     expected.sort_unstable();
     assert_eq!(names, json!(expected));

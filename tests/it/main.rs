@@ -5,6 +5,7 @@ mod support;
 
 mod agents;
 mod config;
+mod controls;
 mod death;
 mod export;
 mod forks;
@@ -16,4 +17,5 @@ mod restart;
 mod scene;
 mod store;
 mod titles;
+mod uploads;
 mod wire;

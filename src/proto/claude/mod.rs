@@ -6,6 +6,7 @@
 //! `type` of a `result` line comes nineteenth.
 
 mod read;
+mod request;
 #[cfg(test)]
 mod tests;
 mod text_delta;
@@ -13,7 +14,9 @@ mod write;
 
 pub use read::{CanUseTool, Delta, Init, Kind, Line, NotJson, Outcome, parse};
 pub(crate) use read::{of, text as string};
+pub use request::{FlagSettings, Request};
 pub use text_delta::TextDelta;
 pub use write::{
-    Content, Permission, control_error_line, control_request_line, permission_line, rename_line, user_line,
+    Content, Permission, control_error_line, control_line, control_request_line, permission_line, rename_line,
+    user_line,
 };

@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::request::Request;
+
 /// What Claude is to do with the tool that it asked about.
 #[derive(Debug, Serialize)]
 #[serde(tag = "behavior", rename_all = "lowercase")]
@@ -63,7 +65,13 @@ pub fn rename_line(request_id: &str, title: &str) -> String {
     request_line(request_id, &serde_json::json!({"subtype": "rename_session", "title": title}))
 }
 
-fn request_line(request_id: &str, request: &serde_json::Value) -> String {
+/// The line of a control request.
+#[must_use]
+pub fn control_line(request_id: &str, request: &Request<'_>) -> String {
+    request_line(request_id, request)
+}
+
+fn request_line(request_id: &str, request: &impl Serialize) -> String {
     line(&serde_json::json!({"type": "control_request", "request_id": request_id, "request": request}))
 }
 

@@ -30,6 +30,8 @@ impl ChunkError {
 #[derive(Debug)]
 pub struct Chunks {
     body: Vec<u8>,
+    /// With what was drained.
+    bytes: usize,
     bytes_max: usize,
     state: State,
     trailer_bytes: usize,
@@ -48,7 +50,7 @@ impl Chunks {
     /// A body of at most `bytes_max` bytes.
     #[must_use]
     pub fn new(bytes_max: usize) -> Chunks {
-        Chunks { body: Vec::new(), bytes_max, state: State::Size, trailer_bytes: 0 }
+        Chunks { body: Vec::new(), bytes: 0, bytes_max, state: State::Size, trailer_bytes: 0 }
     }
 
     /// Takes what it can use of `input` and returns how much that was. What is left over must be given again, with more.
@@ -62,6 +64,7 @@ impl Chunks {
             if let State::Data { left } = self.state {
                 let count = left.min(rest.len());
                 self.body.extend_from_slice(&rest[..count]);
+                self.bytes += count;
                 used += count;
                 self.state = if left == count { State::DataEnd } else { State::Data { left: left - count } };
                 if left > count {
@@ -88,10 +91,16 @@ impl Chunks {
         Ok(used)
     }
 
-    /// The body, once all of it is there.
+    /// What of the body has come since this was called last.
     #[must_use]
-    pub fn finished(&mut self) -> Option<Vec<u8>> {
-        (self.state == State::Done).then(|| std::mem::take(&mut self.body))
+    pub fn drain(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.body)
+    }
+
+    /// Whether all of it has come.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.state == State::Done
     }
 
     fn on_size(&self, line: &[u8]) -> Result<State, ChunkError> {
@@ -101,7 +110,7 @@ impl Chunks {
         let size = u64::from_str_radix(text, 16).map_err(|_| ChunkError::Malformed)?;
         match usize::try_from(size) {
             Ok(0) => Ok(State::Trailer),
-            Ok(size) if size <= self.bytes_max - self.body.len() => Ok(State::Data { left: size }),
+            Ok(size) if size <= self.bytes_max - self.bytes => Ok(State::Data { left: size }),
             _ => Err(ChunkError::TooLarge),
         }
     }
@@ -127,12 +136,13 @@ mod tests {
     /// Feeds `input` in pieces of `size` bytes.
     fn decode(input: &[u8], size: usize) -> Decoded {
         let mut chunks = Chunks::new(10);
-        let (mut given, mut used) = (0, 0);
+        let (mut given, mut used, mut body) = (0, 0, Vec::new());
         while given < input.len() {
             given = (given + size).min(input.len());
             used += chunks.take(&input[used..given])?;
+            body.extend(chunks.drain());
         }
-        Ok(chunks.finished().map(|body| (body, used)))
+        Ok(chunks.is_done().then_some((body, used)))
     }
 
     #[test]
@@ -164,6 +174,6 @@ mod tests {
     fn what_follows_is_left() {
         let mut chunks = Chunks::new(10);
         assert_eq!(chunks.take(b"1\r\na\r\n0\r\n\r\nGET /"), Ok(11));
-        assert_eq!(chunks.finished(), Some(b"a".to_vec()));
+        assert_eq!((chunks.is_done(), chunks.drain()), (true, b"a".to_vec()));
     }
 }

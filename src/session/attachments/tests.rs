@@ -17,12 +17,19 @@ fn binary(data: &[&[u8]]) -> Vec<Vec<u8>> {
     data.iter().map(|data| data.to_vec()).collect()
 }
 
+/// Good ones, none of which was sent before.
+fn good<'a>(field: &'a Value, binary: &'a [Vec<u8>]) -> Vec<Attachment<'a>> {
+    let nowhere = Uploads::in_folder(PathBuf::from("/nowhere"));
+    attachments(Some(field), binary).and_then(|all| all.with_uploads(&nowhere)).expect("good")
+}
+
 /// The content for the prompt `p` and these attachments, and what was stored.
 fn content_of(entries: &[(&str, &str)], data: &[&[u8]]) -> (Value, Vec<(String, Vec<u8>)>) {
     let (field, binary) = (field(entries), binary(data));
-    let attachments = attachments(Some(&field), &binary).expect("good");
+    let attachments = good(&field, &binary);
     let mut stored = Vec::new();
-    let store = |name: &str, data: &[u8]| {
+    let store = |name: &str, data: &Data<'_>| {
+        let Data::Bytes(data) = data else { panic!("it came with the prompt") };
         stored.push((name.to_owned(), data.to_vec()));
         Ok(PathBuf::from(format!("/f/{}", stored.len())))
     };
@@ -104,8 +111,7 @@ fn names_are_escaped() {
 #[test]
 fn viewers_see_name_type_and_size() {
     let (field, binary) = (field(&[("a.PNG", "Image/PNG"), ("b", "x/y; z")]), binary(&[PNG, b""]));
-    let shown: Vec<Attached> =
-        attachments(Some(&field), &binary).expect("good").iter().map(Attachment::shown).collect();
+    let shown: Vec<Attached> = good(&field, &binary).iter().map(Attachment::shown).collect();
     let expected = json!([
         {"name": "a.PNG", "mediaType": "image/png", "bytes": PNG.len()},
         {"name": "b", "mediaType": "x/y", "bytes": 0},
@@ -116,12 +122,11 @@ fn viewers_see_name_type_and_size() {
 
 #[test]
 fn a_wrong_field_is_named() {
-    let check = |field: Value, code: Code, name: &str| {
+    let bad = |field: Value, name: &str| {
         let binary = binary(&[b"x", PNG]);
         let error = attachments(Some(&field), &binary).expect_err("refused");
-        assert_eq!((error.code, &error.details["field"]), (code, &json!(name)), "{field}");
+        assert_eq!((error.code, &error.details["field"]), (Code::BadRequest, &json!(name)), "{field}");
     };
-    let bad = |field: Value, name: &str| check(field, Code::BadRequest, name);
     for list in [json!("x"), json!({}), json!(7), json!(true)] {
         bad(list, "attachments");
     }
@@ -164,17 +169,16 @@ fn a_wrong_field_is_named() {
         |media_type: &str| json!([{"name": "a", "mediaType": media_type, "data": {"_placeholder": true, "num": 1}}]);
     bad(png("image/jpeg"), "attachments[0].data");
     bad(png("IMAGE/GIF;x"), "attachments[0].data");
-    check(json!([{"fileId": "f"}]), Code::NotSupported, "attachments[0].fileId");
-    check(with("fileId", json!(7)), Code::NotSupported, "attachments[1].fileId");
+    bad(with("fileId", json!(7)), "attachments[1].fileId");
     for none in [None, Some(&json!([]))] {
-        assert!(attachments(none, &[]).expect("good").is_empty());
+        assert!(attachments(none, &[]).expect("good").list.is_empty());
     }
 }
 
 #[test]
 fn what_cannot_be_stored_is_refused() {
     let (field, binary) = (field(&[("t", "text/plain"), ("a", "x/y")]), binary(&[b"x", b"y"]));
-    let attachments = attachments(Some(&field), &binary).expect("good");
+    let attachments = good(&field, &binary);
     let full = || io::Error::from(io::ErrorKind::StorageFull);
     let error = content("p".into(), &attachments, |_, _| Err(full())).expect_err("refused");
     assert_eq!((error.code, &error.details["field"]), (Code::StorageFull, &json!("attachments[1]")));

@@ -126,7 +126,7 @@ fn viewers_see_what_came_with_a_prompt() {
     let shown = client.wait_event("prompt", |data| data["promptId"] == plain);
     assert_eq!(
         super::keys(&shown),
-        ["promptId", "seq", "sessionId", "text"],
+        ["promptId", "seq", "sessionId", "text", "userMessageId"],
         "without attachments nothing is said of them"
     );
 }
@@ -218,7 +218,7 @@ fn wrong_attachments_are_refused_and_named() {
         check(json!([entry("a", media_type)]), &[b"<svg/>"], bad, "attachments[0].data");
     }
     check(json!([entry("a", "image/jpeg")]), &[PNG], bad, "attachments[0].data");
-    check(json!([{"fileId": "f"}]), &[], "not_supported", "attachments[0].fileId");
+    check(json!([{"fileId": "f"}]), &[], "bad_request", "attachments[0].fileId");
     // Nothing was asked, and nothing stored.
     owner.ask_and_wait(&session, "words 1");
     assert_eq!(owner.events_named("prompt").len(), 2);

@@ -63,7 +63,7 @@ fn fields(name: &str, data: &Value) -> Vec<&'static str> {
         },
         "claudeEvent" if data["event"]["type"] == "stream_event" => vec!["event", "part", "seq", "sessionId"],
         "claudeEvent" => vec!["event", "seq", "sessionId"],
-        "prompt" => vec!["promptId", "seq", "sessionId", "text"],
+        "prompt" => vec!["promptId", "seq", "sessionId", "text", "userMessageId"],
         "permissionRequest" => {
             vec!["description", "input", "request", "requestId", "seq", "sessionId", "suggestions", "toolName"]
         }
@@ -188,7 +188,7 @@ fn every_acknowledgement_has_its_fields() {
     client.wait_response(asked["promptId"].as_str().expect("an id"));
     check("createSession", json!({}), &["ok", "session"]);
     let resumed = check("resumeSession", with(json!({})), &["events", "logId", "more", "ok", "part", "seq", "session"]);
-    let details = check("getSession", with(json!({})), &["commands", "models", "ok", "questions", "session"]);
+    let details = check("getSession", with(json!({})), &["agents", "commands", "models", "ok", "questions", "session"]);
     assert_eq!(details["commands"][0]["name"], "compact");
     assert_eq!(details["models"][0]["value"], "default");
     assert_eq!(details["questions"], json!([]));
@@ -205,7 +205,7 @@ fn every_acknowledgement_has_its_fields() {
     }
     let asked = check("askClaudeCode", with(json!({"prompt": "ask"})), &["ok", "position", "promptId"]);
     let question = client.wait_event("permissionRequest", |_| true);
-    let open = check("getSession", with(json!({})), &["commands", "models", "ok", "questions", "session"]);
+    let open = check("getSession", with(json!({})), &["agents", "commands", "models", "ok", "questions", "session"]);
     assert_eq!((&open["questions"], &open["session"]["state"]), (&json!([question]), &json!("waiting")));
     let waiting = check("askClaudeCode", with(json!({"prompt": "p"})), &["ok", "position", "promptId"]);
     check("cancelPrompt", with(json!({"promptId": waiting["promptId"]})), &["ok"]);
@@ -213,6 +213,14 @@ fn every_acknowledgement_has_its_fields() {
     check("answerPermission", answer, &["ok"]);
     client.wait_response(asked["promptId"].as_str().expect("an id"));
     check("interruptClaude", with(json!({})), &["ok", "stillQueued"]);
+    check("setModel", with(json!({"model": "m"})), &["model", "ok"]);
+    check("setPermissionMode", with(json!({"permissionMode": "plan"})), &["ok", "permissionMode"]);
+    check("setEffort", with(json!({"effort": "high"})), &["effort", "ok"]);
+    check("getContextUsage", with(json!({})), &["ok", "usage"]);
+    check("fileSuggestions", with(json!({"query": ""})), &["ok", "suggestions"]);
+    check("rewindFiles", with(json!({"userMessageId": "u", "dryRun": true})), &["ok", "rewind"]);
+    check("listDirectories", json!({}), &["directories", "more", "ok", "parent", "path", "roots"]);
+    check("stopTask", with(json!({"taskId": "t"})), &["ok", "stopped"]);
     let closed = check("closeSession", with(json!({})), &["ok", "session"]);
     assert_eq!(closed["session"]["state"], "stopped");
 }
