@@ -5,15 +5,22 @@
 //! [`Kind::Other`]. New types appear with every release of the CLI. The order of keys is not fixed: on 2.1.330 the
 //! `type` of a `result` line comes nineteenth.
 
+mod control;
+mod message;
 mod read;
+mod result;
 #[cfg(test)]
 mod tests;
 mod text_delta;
+mod values;
 mod write;
 
-pub use read::{CanUseTool, Delta, Init, Kind, Line, NotJson, Outcome, parse};
-pub(crate) use read::{of, text as string};
+pub use control::CanUseTool;
+pub use message::Delta;
+pub use read::{Init, Kind, Line, NotJson, parse};
+pub use result::Outcome;
 pub use text_delta::TextDelta;
+pub(crate) use values::{of, text as string};
 pub use write::{
     Content, Permission, control_error_line, control_request_line, permission_line, rename_line, user_line,
 };
