@@ -51,6 +51,7 @@ impl Session {
                 cost_usd: 0.0,
                 failure: None,
                 imported_bytes: 0,
+                account: None,
                 ..state.row()
             };
             let mut changes = vec![

@@ -11,6 +11,7 @@ use super::events::Failure;
 use super::fanout::Batch;
 use super::session::Session;
 use super::state::{Context, Phase, Place, Running, State};
+use super::turn::End;
 use crate::claude::command::{Begin, Launch};
 use crate::claude::process::{Exit, Owner, Process};
 use crate::proto::claude;
@@ -179,8 +180,8 @@ impl State {
         self.phase = Phase::Starting;
         self.launch += 1;
         self.start_until = Some(now + session.context.start_timeout);
-        self.cost_before = self.cost_usd;
-        self.background_tasks = 0;
+        self.account.begin_process();
+        self.tasks.clear();
         (self.tells_lifecycle, self.names_prompts) = (false, false);
         self.changed = true;
         let launch = Launch {
@@ -254,7 +255,8 @@ impl State {
         self.start_until = None;
         self.conversation.tried_other = false;
         self.phase = Phase::Idle;
-        self.failure = None;
+        // What the API has against it holds until a turn ends well.
+        self.failure.take_if(|failure| failure.is_of_process());
         self.idle_since = Instant::now();
         self.changed = true;
         self.advance(batch, session);
@@ -327,6 +329,8 @@ impl State {
     /// There is no process any more. `exit`: how it ended, if it ever ran.
     fn on_gone(&mut self, exit: Option<&Exit>, batch: &mut Batch, session: &Session) {
         self.process = None;
+        self.retrying = None;
+        self.tasks.clear();
         self.give_place_back(session);
         self.start_until = None;
         self.end_until = None;
@@ -380,7 +384,7 @@ impl State {
 
     fn end_turn_at_exit(&mut self, batch: &mut Batch, status: &'static str, error: Option<&str>) {
         self.mark_stream_end(batch);
-        self.finish_prompt(batch, status, error, None);
+        self.finish_prompt(batch, &End::unaccounted(status, error));
         self.turn = None;
     }
 

@@ -16,6 +16,7 @@
 //! that lock: it is numbered, appended to the log and pushed to every viewer's outbox, which never blocks. So the order
 //! on every wire is the order of `seq`.
 
+mod account;
 pub mod api;
 pub mod attachments;
 mod catchup;
@@ -35,6 +36,7 @@ mod life;
 pub mod live;
 pub mod log;
 pub mod manager;
+mod plain;
 pub mod prompt;
 #[expect(
     clippy::module_inception,
@@ -44,6 +46,9 @@ pub mod session;
 pub mod slots;
 pub mod state;
 mod stored;
+mod tasks;
 mod terminal;
 mod title;
+mod todos;
+mod trouble;
 mod turn;

@@ -17,6 +17,8 @@ pub struct CanUseTool<'a> {
     pub input: &'a RawValue,
     /// One line that says what for.
     pub description: Option<Cow<'a, str>>,
+    /// Why it has to be asked; it may hold a terminal's escapes.
+    pub reason: Option<Cow<'a, str>>,
     /// What can be allowed for good, in Claude's own form: an array.
     pub suggestions: Option<&'a RawValue>,
 }
@@ -33,6 +35,8 @@ pub(super) fn control_request<'a>(fields: &Fields<'a>) -> Option<Kind<'a>> {
         #[serde(borrow)]
         description: Option<&'a RawValue>,
         #[serde(borrow)]
+        decision_reason: Option<&'a RawValue>,
+        #[serde(borrow)]
         permission_suggestions: Option<&'a RawValue>,
     }
     let (request_id, request) = (text(fields.request_id)?, fields.request?);
@@ -43,6 +47,7 @@ pub(super) fn control_request<'a>(fields: &Fields<'a>) -> Option<Kind<'a>> {
             tool_name: text(asked.tool_name)?,
             input: asked.input?,
             description: text(asked.description),
+            reason: text(asked.decision_reason),
             suggestions: asked.permission_suggestions.filter(|raw| raw.get().starts_with('[')),
         }))
     };

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::read::{Fields, Kind, in_main_conversation};
-use super::values::{of, text};
+use super::values::{number, of, text};
 
 /// A `stream_event` line.
 #[derive(Debug, PartialEq, Eq)]
@@ -20,6 +20,26 @@ pub enum Delta<'a> {
     Text(Cow<'a, str>),
     /// Everything else: thinking, tool input, sub-agents.
     Other,
+}
+
+/// A tool that Claude wants to use.
+#[derive(Debug)]
+pub struct ToolUse<'a> {
+    /// The id under which its result comes.
+    pub id: Cow<'a, str>,
+    /// The tool's name.
+    pub name: Cow<'a, str>,
+    /// What it is given.
+    pub input: Option<&'a RawValue>,
+}
+
+/// How much the model was given for one message.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Context<'a> {
+    /// The model.
+    pub model: Cow<'a, str>,
+    /// Tokens, those from the cache included.
+    pub tokens: u64,
 }
 
 pub(super) fn delta<'a>(fields: &Fields<'a>) -> Delta<'a> {
@@ -63,6 +83,10 @@ struct Message<'a> {
     id: Option<&'a RawValue>,
     #[serde(borrow)]
     content: Option<&'a RawValue>,
+    #[serde(borrow)]
+    model: Option<&'a RawValue>,
+    #[serde(borrow)]
+    usage: Option<&'a RawValue>,
 }
 
 /// One of its content blocks.
@@ -74,6 +98,10 @@ struct Block<'a> {
     text: Option<&'a RawValue>,
     #[serde(borrow)]
     id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    name: Option<&'a RawValue>,
+    #[serde(borrow)]
+    input: Option<&'a RawValue>,
     #[serde(borrow)]
     tool_use_id: Option<&'a RawValue>,
 }
@@ -88,8 +116,31 @@ pub(super) fn assistant<'a>(fields: &Fields<'a>) -> Option<Kind<'a>> {
         message_id: text(message.id),
         text: (!texts.is_empty()).then(|| texts.concat()),
         uuid: text(fields.uuid).filter(|_| main),
-        tool_uses: of_kind("tool_use").filter_map(|block| text(block.id)).collect(),
+        tool_uses: of_kind("tool_use").filter_map(tool_use).collect(),
+        error: text(fields.error).filter(|_| main),
+        context: context(&message).filter(|_| main),
     })
+}
+
+fn tool_use<'a>(block: &Block<'a>) -> Option<ToolUse<'a>> {
+    Some(ToolUse { id: text(block.id)?, name: text(block.name).unwrap_or_default(), input: block.input })
+}
+
+/// Counted as Claude's own `get_context_usage` does: without the answer. What Claude says in the model's place has none.
+fn context<'a>(message: &Message<'a>) -> Option<Context<'a>> {
+    #[derive(Deserialize)]
+    struct Usage {
+        #[serde(default, deserialize_with = "number")]
+        input_tokens: u64,
+        #[serde(default, deserialize_with = "number")]
+        cache_read_input_tokens: u64,
+        #[serde(default, deserialize_with = "number")]
+        cache_creation_input_tokens: u64,
+    }
+    let usage: Usage = of(message.usage)?;
+    let cached = usage.cache_read_input_tokens.saturating_add(usage.cache_creation_input_tokens);
+    let tokens = usage.input_tokens.saturating_add(cached);
+    (tokens > 0).then_some(Context { model: text(message.model)?, tokens })
 }
 
 pub(super) fn user<'a>(fields: &Fields<'a>) -> Option<Kind<'a>> {
@@ -100,5 +151,6 @@ pub(super) fn user<'a>(fields: &Fields<'a>) -> Option<Kind<'a>> {
     Some(Kind::User {
         uuid: text(fields.uuid)?,
         tool_results: results.filter_map(|block| text(block.tool_use_id)).collect(),
+        tool_outcome: fields.tool_use_result,
     })
 }

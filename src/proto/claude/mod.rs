@@ -9,6 +9,7 @@ mod control;
 mod message;
 mod read;
 mod result;
+mod system;
 #[cfg(test)]
 mod tests;
 mod text_delta;
@@ -16,9 +17,10 @@ mod values;
 mod write;
 
 pub use control::CanUseTool;
-pub use message::Delta;
+pub use message::{Context, Delta, ToolUse};
 pub use read::{Init, Kind, Line, NotJson, parse};
-pub use result::Outcome;
+pub use result::{ModelUsage, Outcome};
+pub use system::{RateLimit, Retry, Task, TaskNews};
 pub use text_delta::TextDelta;
 pub(crate) use values::{of, text as string};
 pub use write::{

@@ -6,8 +6,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::control::{CanUseTool, control_request, control_response};
-use super::message::{Delta, assistant, delta, user};
+use super::message::{Context, Delta, ToolUse, assistant, delta, user};
 use super::result::{Outcome, outcome};
+use super::system::{RateLimit, Retry, Task, TaskNews, rate_limit, retry, task_news, tasks};
 use super::values::{of, read, text};
 
 /// One line of Claude's standard output.
@@ -36,8 +37,13 @@ pub enum Kind<'a> {
         text: Option<String>,
         /// Its name in Claude's record of the main conversation; a sub-agent's is not there.
         uuid: Option<Cow<'a, str>>,
-        /// The tools that it wants to use: the ids under which their results come.
-        tool_uses: Vec<Cow<'a, str>>,
+        /// The tools that it wants to use.
+        tool_uses: Vec<ToolUse<'a>>,
+        /// What went wrong with the API, where Claude itself says this in the model's place: `authentication_failed`,
+        /// `rate_limit`, `model_not_found`, …
+        error: Option<Cow<'a, str>>,
+        /// How much of the model's context the main conversation takes.
+        context: Option<Context<'a>>,
     },
     /// `user` in the main conversation, but no echo: results of tools, and what Claude notes itself.
     User {
@@ -45,6 +51,8 @@ pub enum Kind<'a> {
         uuid: Cow<'a, str>,
         /// The ids of the tool uses whose results it brings.
         tool_results: Vec<Cow<'a, str>>,
+        /// What the tool itself has given: `tool_use_result`.
+        tool_outcome: Option<&'a RawValue>,
     },
     /// `user` with `isReplay`: the echo of a prompt.
     Replay {
@@ -81,11 +89,21 @@ pub enum Kind<'a> {
         /// The request that is void.
         request_id: Cow<'a, str>,
     },
-    /// `system`/`background_tasks_changed`: the whole list of background tasks.
-    BackgroundTasks {
-        /// How many there are now.
-        count: usize,
+    /// `system`/`task_started`, `task_progress`, `task_updated`, `task_notification`: what became of one task.
+    Task {
+        /// Which of the four.
+        subtype: Cow<'a, str>,
+        /// The rest.
+        news: TaskNews<'a>,
     },
+    /// `system`/`background_tasks_changed`: the whole list of background tasks (2.1.330; 2.1.197 does not have it).
+    BackgroundTasks(Vec<Task<'a>>),
+    /// `system`/`api_retry`: the API did not answer, Claude tries again.
+    Retry(Retry<'a>),
+    /// `rate_limit_event`: how much of the account's limits is used.
+    RateLimit(RateLimit<'a>),
+    /// `system`/`compact_boundary`: what was said until now is a summary from here on.
+    Compacted,
     /// `system`/`status` with a changed permission mode.
     PermissionMode(Cow<'a, str>),
     /// `system`/`session_title_changed`: what Claude calls the conversation (2.1.330).
@@ -167,6 +185,38 @@ pub(super) struct Fields<'a> {
     pub tasks: Option<&'a RawValue>,
     #[serde(borrow)]
     pub title: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub api_error_status: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub terminal_reason: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub error: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub task_id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub tool_use_id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub task_type: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub description: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub status: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub patch: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub attempt: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub max_retries: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub retry_delay_ms: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub error_status: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub rate_limit_info: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub tool_use_result: Option<&'a RawValue>,
+    #[serde(borrow, rename = "modelUsage")]
+    pub model_usage: Option<&'a RawValue>,
 }
 
 /// Reads one line of Claude's output.
@@ -192,13 +242,19 @@ fn kind<'a>(fields: &Fields<'a>) -> Option<Kind<'a>> {
             }),
             "status" => Kind::PermissionMode(text(fields.permission_mode)?),
             "session_title_changed" => Kind::Title(text(fields.title)?),
-            "background_tasks_changed" => Kind::BackgroundTasks { count: of::<Vec<&RawValue>>(fields.tasks)?.len() },
+            "background_tasks_changed" => Kind::BackgroundTasks(tasks(fields)?),
+            "task_started" | "task_progress" | "task_updated" | "task_notification" => {
+                Kind::Task { subtype: text(fields.subtype)?, news: task_news(fields)? }
+            }
+            "api_retry" => Kind::Retry(retry(fields)),
+            "compact_boundary" => Kind::Compacted,
             _ => return None,
         },
         "assistant" => assistant(fields)?,
         "user" if of(fields.is_replay) == Some(true) => Kind::Replay { uuid: text(fields.uuid)? },
         "user" if in_main_conversation(fields) => user(fields)?,
         "command_lifecycle" => Kind::Lifecycle { uuid: text(fields.command_uuid)?, state: text(fields.state)? },
+        "rate_limit_event" => Kind::RateLimit(rate_limit(fields)?),
         "result" => Kind::Result(outcome(fields)),
         "control_request" => control_request(fields)?,
         "control_response" => control_response(fields)?,

@@ -1,11 +1,13 @@
 //! The end of a turn.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::read::Fields;
-use super::values::{of, text};
+use super::values::{number, of, text};
 
 /// A `result` line.
 #[derive(Debug)]
@@ -24,8 +26,35 @@ pub struct Outcome<'a> {
     pub num_turns: Option<u64>,
     /// Tokens of this turn, in Claude's own form.
     pub usage: Option<&'a RawValue>,
+    /// Tokens since the process started, by model.
+    pub model_usage: Vec<(Cow<'a, str>, ModelUsage)>,
+    /// The status that the API answered with, if that was why the turn failed.
+    pub api_error_status: Option<u16>,
+    /// What ended the turn: `completed`, `api_error`, `prompt_too_long`, …
+    pub terminal_reason: Option<Cow<'a, str>>,
     /// The prompts that this turn answered, where the version names them.
     pub prompts: Vec<Cow<'a, str>>,
+}
+
+/// What one model has done, also for sub-agents.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ModelUsage {
+    /// Tokens that were read, without those from the cache.
+    #[serde(deserialize_with = "number")]
+    pub input_tokens: u64,
+    /// Tokens that were written.
+    #[serde(deserialize_with = "number")]
+    pub output_tokens: u64,
+    /// Tokens that came from the cache.
+    #[serde(deserialize_with = "number")]
+    pub cache_read_input_tokens: u64,
+    /// Tokens that went into the cache.
+    #[serde(deserialize_with = "number")]
+    pub cache_creation_input_tokens: u64,
+    /// How much the model can hold in all.
+    #[serde(deserialize_with = "number")]
+    pub context_window: u64,
 }
 
 pub(super) fn outcome<'a>(fields: &Fields<'a>) -> Outcome<'a> {
@@ -39,6 +68,14 @@ pub(super) fn outcome<'a>(fields: &Fields<'a>) -> Outcome<'a> {
         duration_ms: of(fields.duration_ms),
         num_turns: of(fields.num_turns),
         usage: fields.usage,
+        model_usage: model_usage(fields.model_usage),
+        api_error_status: of(fields.api_error_status),
+        terminal_reason: text(fields.terminal_reason),
         prompts,
     }
+}
+
+fn model_usage(raw: Option<&RawValue>) -> Vec<(Cow<'_, str>, ModelUsage)> {
+    let models: BTreeMap<Cow<'_, str>, &RawValue> = of(raw).unwrap_or_default();
+    models.into_iter().filter_map(|(name, usage)| Some((name, of(Some(usage))?))).collect()
 }

@@ -19,7 +19,21 @@ pub(crate) fn text<'a>(raw: Option<&'a RawValue>) -> Option<Cow<'a, str>> {
     unquoted(raw?.get())
 }
 
-/// The same of a string as it stands in the line.
+/// A count, 0 where it is of another shape.
+pub(super) fn number<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let raw = <&RawValue>::deserialize(deserializer)?;
+    Ok(count(Some(raw)).unwrap_or_default())
+}
+
+/// A count: some are written with a fraction.
+pub(super) fn count(raw: Option<&RawValue>) -> Option<u64> {
+    of(raw).or_else(|| {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a saturating cast")]
+        of::<f64>(raw).map(|number| number as u64)
+    })
+}
+
+/// The text of a string as it stands in the line.
 fn unquoted(json: &str) -> Option<Cow<'_, str>> {
     let inner = json.strip_prefix('"')?.strip_suffix('"')?;
     if memchr::memchr(b'\\', inner.as_bytes()).is_none() { Some(Cow::Borrowed(inner)) } else { unescaped(json) }
