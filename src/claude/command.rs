@@ -47,6 +47,12 @@ impl Agent {
         let name = program.file_name().map_or_else(|| "claude".into(), |name| name.to_string_lossy().into_owned());
         Agent { program, first_args: Vec::new(), last_args, name, demo: false }
     }
+
+    /// Whether it is Claude Code, and no stand-in.
+    #[must_use]
+    pub fn is_claude(&self) -> bool {
+        self.name == "claude" && !self.demo
+    }
 }
 
 /// The first executable file `name` in the directories of `path` (the value of `PATH`).

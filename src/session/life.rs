@@ -14,6 +14,7 @@ use super::state::{Context, Phase, Place, Running, State};
 use super::turn::End;
 use crate::claude::command::{Begin, Launch};
 use crate::claude::process::{Exit, Owner, Process};
+use crate::claude::version;
 use crate::proto::claude;
 use crate::proto::ndjson::Splitter;
 
@@ -246,8 +247,7 @@ impl State {
                     self.commands = answer.commands.map(ToOwned::to_owned);
                     self.models = answer.models.map(ToOwned::to_owned);
                     let version = answer.claude_code_version.and_then(|raw| serde_json::from_str(raw.get()).ok());
-                    self.agent_version = version.or(self.agent_version.take());
-                    self.tell_version(session);
+                    self.on_version(version, batch, session);
                 }
             }
             Err(error) => log::warn!("session {}: initialize was refused: {error}", self.id),
@@ -262,11 +262,15 @@ impl State {
         self.advance(batch, session);
     }
 
-    /// `GET /health` tells the version in use.
-    pub(super) fn tell_version(&self, session: &Session) {
-        if self.agent_version.is_some() {
-            (*session.context.agent_version.lock()).clone_from(&self.agent_version);
+    /// The process has told its version, which `GET /health` tells too. The session's viewers hear of one that is too old.
+    pub(super) fn on_version(&mut self, version: Option<String>, batch: &mut Batch, session: &Session) {
+        let Some(version) = version.filter(|version| self.agent_version.as_ref() != Some(version)) else { return };
+        let context = &session.context;
+        if let Some(warning) = version::warning(context.supervisor.agent(), &version) {
+            self.notice(batch, "warning", "agent_too_old", &warning);
         }
+        *context.agent_version.lock() = Some(version.clone());
+        self.agent_version = Some(version);
     }
 
     /// Stops the process: interrupt, end of input, and what follows if that does not help.

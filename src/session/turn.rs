@@ -125,8 +125,8 @@ impl State {
                 };
                 keep(&mut self.model_in_use, &init.model);
                 keep(&mut self.permission_mode_in_use, &init.permission_mode);
-                keep(&mut self.agent_version, &init.version);
-                self.tell_version(session);
+                let version = init.version.as_ref().map(|version| shortened(version, NAME_CHARS_MAX));
+                self.on_version(version, batch, session);
                 self.begin_turn(batch);
             }
             Kind::Assistant { message_id, text, error, tool_uses, context, .. } => {

@@ -16,4 +16,5 @@ mod restart;
 mod scene;
 mod store;
 mod titles;
+mod versions;
 mod wire;
