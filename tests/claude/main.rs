@@ -5,6 +5,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod accounts;
+mod asking;
 mod attachments;
 mod endings;
 mod fake_api;
@@ -15,3 +17,4 @@ mod server;
 mod setup;
 mod terminal;
 mod transcripts;
+mod troubles;
