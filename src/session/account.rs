@@ -101,9 +101,9 @@ impl Account {
         self.saved = self.told.take().unwrap_or(self.saved);
     }
 
-    /// The conversation begins anew.
-    pub fn begin_conversation(&mut self) {
-        self.context_tokens = None;
+    /// The conversation begins anew. `true`: that is news.
+    pub fn begin_conversation(&mut self) -> bool {
+        self.context_tokens.take().is_some()
     }
 
     /// A message of the main conversation. `true`: that is news.

@@ -4,10 +4,10 @@
 //! fields on every version: the word in `error` of the `assistant` line, and `api_error_status` of the `result`. The
 //! same two are in each `api_retry`, with which Claude tells that it waits and tries again. English is never looked at.
 
-use super::events::{Failure, RateLimited, Retrying, now_ms};
+use super::events::{Failure, Retrying, now_ms};
 use super::fanout::Batch;
-use super::state::{NAME_CHARS_MAX, State, shortened};
-use crate::proto::claude::{Outcome, RateLimit, Retry};
+use super::state::{State, shortened};
+use crate::proto::claude::{Outcome, Retry};
 
 /// Claude's own sentence about it is cut.
 const SAID_CHARS_MAX: usize = 400;
@@ -134,29 +134,6 @@ impl State {
             until: now_ms().saturating_add(retry.delay_ms),
         });
         self.changed = true;
-    }
-
-    /// How much of the account's limits is used. Viewers are told when it comes near the end.
-    pub(super) fn on_rate_limit(&mut self, limit: &RateLimit<'_>, batch: &mut Batch) {
-        let name = |name: &str| shortened(name, NAME_CHARS_MAX);
-        let now = RateLimited {
-            status: name(&limit.status),
-            kind: limit.kind.as_deref().map(name),
-            resets_at: limit.resets_at.map(|seconds| seconds.saturating_mul(1000)),
-            utilization: limit.utilization,
-        };
-        let before = self.rate_limit.replace(now.clone());
-        if before.as_ref() == Some(&now) {
-            return;
-        }
-        self.changed = true;
-        let is_news =
-            before.is_none_or(|before| (before.status, before.kind) != (now.status.clone(), now.kind.clone()));
-        if is_news && now.status == "allowed_warning" {
-            let which = now.kind.as_deref().map(|kind| format!(" ({kind})")).unwrap_or_default();
-            let text = format!("the account's limit{which} is nearly used up");
-            self.notice(batch, "warning", "rate_limit_warning", &text);
-        }
     }
 
     /// The API has answered, or the turn is over.

@@ -13,7 +13,7 @@ use super::fanout::{Audience, Batch, Stream};
 use super::plain::plain;
 use super::session::Session;
 use super::state::{NAME_CHARS_MAX, Phase, QUESTIONS_MAX, Question, State, TURN_TEXT_BYTES_MAX, Turn, shortened};
-use crate::proto::claude::{self, CanUseTool, Delta, Kind, Outcome, TextDelta};
+use crate::proto::claude::{self, CanUseTool, Delta, Init, Kind, Outcome, TextDelta};
 use crate::proto::ndjson::{Line, Splitter};
 use crate::store::Change;
 use serde_json::value::RawValue;
@@ -91,8 +91,7 @@ impl State {
         {
             log::info!("session {}: Claude's conversation is now {uuid}", self.id);
             self.conversation.changes_to(uuid);
-            self.account.begin_conversation();
-            self.changed |= self.todos.clear();
+            self.forget_asides();
         }
     }
 
@@ -116,28 +115,12 @@ impl State {
         }
         self.relay(line.raw, batch);
         match &line.kind {
-            Kind::Init(init) => {
-                self.conversation.has_begun();
-                let keep = |known: &mut Option<String>, told: &Option<std::borrow::Cow<'_, str>>| {
-                    if let Some(told) = told {
-                        *known = Some(shortened(told, NAME_CHARS_MAX));
-                    }
-                };
-                keep(&mut self.model_in_use, &init.model);
-                keep(&mut self.permission_mode_in_use, &init.permission_mode);
-                let version = init.version.as_ref().map(|version| shortened(version, NAME_CHARS_MAX));
-                self.on_version(version, batch, session);
-                self.begin_turn(batch);
-            }
-            Kind::Assistant { message_id, text, error, tool_uses, context, .. } => {
-                if let Some(text) = text {
-                    self.on_whole_text(text, message_id.as_deref(), batch);
-                    // What Claude says in the model's place is a text, too.
-                    let error = error.as_ref().map(|error| shortened(error, NAME_CHARS_MAX));
-                    self.turn.iter_mut().for_each(|turn| turn.error.clone_from(&error));
-                }
-                tool_uses.iter().for_each(|tool| self.todos.on_use(tool));
-                self.changed |= context.as_ref().is_some_and(|context| self.account.follow(context));
+            Kind::Init(init) => self.on_init(init, batch, session),
+            Kind::Assistant { message_id, text: Some(text), error, .. } => {
+                self.on_whole_text(text, message_id.as_deref(), batch);
+                // What Claude says in the model's place is a text, too.
+                let error = error.as_ref().map(|error| shortened(error, NAME_CHARS_MAX));
+                self.turn.iter_mut().for_each(|turn| turn.error.clone_from(&error));
             }
             Kind::Replay { uuid } => {
                 self.names_prompts = true;
@@ -149,22 +132,24 @@ impl State {
                 log::debug!("session {}: Claude asked what is not served here: {request}", self.id);
                 self.write(claude::control_error_line(request_id, "this client does not serve this request"));
             }
-            Kind::BackgroundTasks(all) => self.changed |= self.tasks.replace(all),
-            Kind::Task { subtype, news } => self.changed |= self.tasks.follow(subtype, news),
-            Kind::RateLimit(limit) => self.on_rate_limit(limit, batch),
-            Kind::Compacted => self.account.begin_conversation(),
-            Kind::User { tool_results, tool_outcome, .. } => {
-                self.changed |= self.todos.on_result(tool_results, *tool_outcome);
-            }
-            Kind::Title(title) => self.on_title(title),
-            Kind::Retry(retry) => self.on_retry(retry, batch),
-            Kind::PermissionMode(mode) => {
-                self.permission_mode_in_use = Some(shortened(mode, NAME_CHARS_MAX));
-                self.changed = true;
-            }
             _ => {}
         }
+        self.on_aside(&line.kind, batch);
         self.follow(&line.kind);
+    }
+
+    fn on_init(&mut self, init: &Init<'_>, batch: &mut Batch, session: &Session) {
+        self.conversation.has_begun();
+        let keep = |known: &mut Option<String>, told: &Option<std::borrow::Cow<'_, str>>| {
+            if let Some(told) = told {
+                *known = Some(shortened(told, NAME_CHARS_MAX));
+            }
+        };
+        keep(&mut self.model_in_use, &init.model);
+        keep(&mut self.permission_mode_in_use, &init.permission_mode);
+        let version = init.version.as_ref().map(|version| shortened(version, NAME_CHARS_MAX));
+        self.on_version(version, batch, session);
+        self.begin_turn(batch);
     }
 
     /// A fork made from now on goes on from this message, if it can.

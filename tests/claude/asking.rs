@@ -87,6 +87,22 @@ fn to_deny_and_stop_ends_the_turn() {
 }
 
 #[test]
+fn a_question_does_not_outlive_its_process() {
+    let on = start();
+    let (prompt, question) =
+        on.ask_for_question(&format!("bash:mkdir {}/made", on.server.workspace().work().display()));
+    let late = on.server.connect(json!({"sessionId": on.session}));
+    assert_eq!(late.wait_event("permissionRequest", |_| true), question);
+    processes::signal(on.claude().pid, libc::SIGKILL);
+    let resolved = on.client.wait_event("permissionResolved", |data| data["requestId"] == question["requestId"]);
+    assert_eq!((&resolved["behavior"], &resolved["by"]), (&json!("cancelled"), &json!("exit")));
+    assert_eq!(late.wait_event("permissionResolved", |_| true), resolved);
+    assert_eq!(on.client.wait_response(&prompt)["status"], "failed");
+    let yes = json!({"sessionId": on.session, "requestId": question["requestId"], "behavior": "allow"});
+    assert_eq!(late.must_fail("answerPermission", yes)["code"], "stale_request");
+}
+
+#[test]
 fn questions_with_choices_are_answered_with_labels_and_with_free_text() {
     let on = start();
     for (answers, expected) in [

@@ -386,8 +386,7 @@ fn serve(shared: &Shared, stream: &TcpStream) -> std::io::Result<()> {
             ("POST", "/v1/messages") => {
                 // The CLI tries without a stream where the stream was a 404.
                 if let Reply::Error { status, message } = reply_to(&request.body) {
-                    respond_error(stream, status, &message)?;
-                    continue;
+                    return respond_error(stream, status, &message);
                 }
                 let id = shared.message_count.fetch_add(1, Ordering::Relaxed);
                 let mut message = empty_message(id, &request.body["model"]);
@@ -466,13 +465,18 @@ fn bad(what: &str) -> std::io::Error {
     std::io::Error::new(std::io::ErrorKind::InvalidData, what)
 }
 
-fn respond(mut stream: &TcpStream, status: u16, body: Option<&Value>) -> std::io::Result<()> {
-    let body = body.map(Value::to_string).unwrap_or_default();
-    let head =
-        format!("HTTP/1.1 {status} Status\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
-    stream.write_all(format!("{head}{body}").as_bytes())
+fn respond(stream: &TcpStream, status: u16, body: Option<&Value>) -> std::io::Result<()> {
+    respond_with(stream, status, "", body)
 }
 
+fn respond_with(mut stream: &TcpStream, status: u16, headers: &str, body: Option<&Value>) -> std::io::Result<()> {
+    let body = body.map(Value::to_string).unwrap_or_default();
+    let length = body.len();
+    let head = format!("HTTP/1.1 {status} Status\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n");
+    stream.write_all(format!("{head}{headers}\r\n{body}").as_bytes())
+}
+
+/// The connection ends with it, and says so: otherwise the CLI may send its next request into the end.
 fn respond_error(stream: &TcpStream, status: u16, message: &str) -> std::io::Result<()> {
     let kind = match status {
         401 => "authentication_error",
@@ -482,7 +486,8 @@ fn respond_error(stream: &TcpStream, status: u16, message: &str) -> std::io::Res
         529 => "overloaded_error",
         _ => "invalid_request_error",
     };
-    respond(stream, status, Some(&json!({"type": "error", "error": {"type": kind, "message": message}})))
+    let error = json!({"type": "error", "error": {"type": kind, "message": message}});
+    respond_with(stream, status, "connection: close\r\n", Some(&error))
 }
 
 fn empty_message(id: u64, model: &Value) -> Value {

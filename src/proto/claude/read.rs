@@ -67,7 +67,7 @@ pub enum Kind<'a> {
         state: Cow<'a, str>,
     },
     /// `result`: the turn is over.
-    Result(Outcome<'a>),
+    Result(Box<Outcome<'a>>),
     /// `control_request`: Claude asks.
     ControlRequest {
         /// Names the request in the answer.
@@ -255,7 +255,7 @@ fn kind<'a>(fields: &Fields<'a>) -> Option<Kind<'a>> {
         "user" if in_main_conversation(fields) => user(fields)?,
         "command_lifecycle" => Kind::Lifecycle { uuid: text(fields.command_uuid)?, state: text(fields.state)? },
         "rate_limit_event" => Kind::RateLimit(rate_limit(fields)?),
-        "result" => Kind::Result(outcome(fields)),
+        "result" => Kind::Result(Box::new(outcome(fields))),
         "control_request" => control_request(fields)?,
         "control_response" => control_response(fields)?,
         "control_cancel_request" => Kind::ControlCancel { request_id: text(fields.request_id)? },
