@@ -10,6 +10,7 @@ use std::time::Instant;
 use serde_json::json;
 
 use crate::auth::{AuthGuard, Verdict};
+use crate::claude::version;
 use crate::net::{Answer, HttpHandler};
 use crate::proto::http::{Head, Method, Response};
 use crate::session::error::{Code, Error};
@@ -93,8 +94,11 @@ impl Routes {
     fn health(&self) -> Response {
         let (agent, version) = self.manager.agent();
         let clients = self.clients.get().map_or(0, |count| count());
-        let health = json!({"status": "ok", "version": env!("CARGO_PKG_VERSION"), "agent": agent,
+        let mut health = json!({"status": "ok", "version": env!("CARGO_PKG_VERSION"), "agent": agent.name,
             "agentVersion": version, "sessions": self.manager.count(), "connections": clients});
+        if let Some(warning) = version.and_then(|version| version::warning(agent, &version)) {
+            health["agentWarning"] = warning.into();
+        }
         Response::json(200, health.to_string())
     }
 

@@ -128,6 +128,7 @@ impl Running {
         .map_err(internal)?;
         let _ = counter.set(Box::new(server.client_count()) as Box<routes::Counter>);
         log::info!("listening on http://{address}");
+        manager.ask_version();
         show_link(config, &auth, address);
         Ok(Running { server, manager, supervisor, timer, timer_thread, store, keeper, _data: data })
     }

@@ -60,6 +60,12 @@ impl Agent {
         }
         self
     }
+
+    /// Whether it is Claude Code, and no stand-in.
+    #[must_use]
+    pub fn is_claude(&self) -> bool {
+        self.name == "claude" && !self.demo
+    }
 }
 
 /// The first executable file `name` in the directories of `path` (the value of `PATH`).

@@ -10,7 +10,7 @@
 //!
 //! [`command`] knows the command line, [`process`] one running child, [`supervisor`] all of them, [`sweep`] the process
 //! table, [`guardian`] what happens when the server itself is killed, [`demo`] the stand-in where there is no `claude`.
-//! [`transcripts`] reads what `claude` keeps of its conversations, wherever they were begun.
+//! [`version`] asks which Claude Code it is. [`transcripts`] reads what `claude` keeps of its conversations, wherever they were begun.
 
 pub mod command;
 pub mod demo;
@@ -19,3 +19,4 @@ pub mod process;
 pub mod supervisor;
 pub mod sweep;
 pub mod transcripts;
+pub mod version;

@@ -24,6 +24,7 @@ use super::command::{Agent, Launch, command};
 use super::guardian::{self, Guardian};
 use super::process::{Owner, Pipes, Process};
 use super::sweep::{Entry, Marked, SWEEP_TIMEOUT, Suspects, table};
+use super::version;
 use crate::threads::Threads;
 use crate::timer::Timer;
 
@@ -135,6 +136,25 @@ impl Supervisor {
             && let Order::Launch { owner, .. } = refused.0
         {
             owner.launched(Err(SHUTTING_DOWN.into()));
+        }
+    }
+
+    /// Asks which version the program is, if it is Claude Code; never blocks. `told` comes on a thread of its own.
+    pub fn ask_version(&self, told: impl FnOnce(String) + Send + 'static) {
+        if !self.agent().is_claude() {
+            return;
+        }
+        let shared = self.shared.clone();
+        let asked = self.shared.threads.spawn("version".into(), move || {
+            let marker = shared.names.marker("version");
+            match version::ask(&shared.options.agent, &marker) {
+                Some(version) => told(version),
+                None => log::debug!("{} does not tell its version", shared.options.agent.program.display()),
+            }
+            guardian::Names::suspects(Marked::Session(marker), Vec::new()).sweep(SWEEP_TIMEOUT);
+        });
+        if let Err(error) = asked {
+            log::warn!("the version is not asked for: {error}");
         }
     }
 
@@ -406,7 +426,7 @@ fn next_exit() -> Option<i32> {
 
 /// The child gets a Unix session of its own, so that a terminal's Ctrl-C reaches only the server, and a SIGINT, which
 /// lets Claude end its tools, when the server dies.
-fn end_with_the_server(command: &mut Command) {
+pub(super) fn end_with_the_server(command: &mut Command) {
     #[cfg(target_os = "linux")]
     let server = std::process::id();
     // SAFETY: only async-signal-safe calls between fork and exec.

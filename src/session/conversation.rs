@@ -84,11 +84,11 @@ impl Conversation {
         let (uuid, is_whole) = match line {
             Kind::Assistant { uuid: Some(uuid), text, tool_uses, .. } => {
                 let room = OPEN_TOOLS_MAX.saturating_sub(self.open_tools.len());
-                self.open_tools.extend(tool_uses.iter().take(room).map(|id| id.to_string()));
+                self.open_tools.extend(tool_uses.iter().take(room).map(|tool| tool.id.to_string()));
                 // A thought alone is not kept.
                 (uuid, text.is_some())
             }
-            Kind::User { uuid, tool_results } => {
+            Kind::User { uuid, tool_results, .. } => {
                 self.open_tools.retain(|open| tool_results.iter().all(|id| id != open));
                 (uuid, true)
             }

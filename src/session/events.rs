@@ -5,7 +5,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::account::Usage;
 use super::attachments::Attached;
+use super::tasks::BackgroundTask;
+use super::todos::Todo;
 
 /// No event or acknowledgement is larger: what would be goes out as `{seq, truncated, bytes}`.
 pub const EVENT_BYTES_MAX: usize = 900_000;
@@ -41,11 +44,19 @@ pub struct Summary {
     pub open_questions: usize,
     pub turns: u64,
     pub cost_usd: f64,
+    pub usage: Usage,
+    pub context_tokens: Option<u64>,
+    pub context_window: Option<u64>,
+    pub rate_limit: Option<RateLimited>,
+    pub tasks: Vec<BackgroundTask>,
+    pub todos: Vec<Todo>,
     pub last_words: Option<String>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub deleted: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retrying: Option<Retrying>,
 }
 
 /// A prompt that waits.
@@ -57,15 +68,46 @@ pub struct Queued {
     pub text: String,
 }
 
-/// Why a session is `failed`, for a person to act on.
+/// Why a session is `failed`, or why Claude could not ask the model, for a person to act on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// `agent_failed`, or `internal`.
+    /// `agent_failed`, `internal`; or what the API had against the last turn, such as `not_logged_in`.
     pub code: String,
     /// One sentence.
     pub message: String,
     /// The last that the process said on stderr.
     pub stderr: String,
+}
+
+/// How much of the account's limits is used.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RateLimited {
+    /// `allowed`, `allowed_warning`, `rejected`.
+    pub status: String,
+    /// Which limit: `five_hour`, `seven_day`, …
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// When it is renewed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resets_at: Option<u64>,
+    /// How much of it is used, from 0 to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub utilization: Option<f64>,
+}
+
+/// Claude waits, and then asks the API once more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Retrying {
+    /// Why: one of the codes of [`Failure`].
+    pub code: &'static str,
+    /// Counts from 1.
+    pub attempt: u64,
+    /// How often it tries at most.
+    pub attempts_max: u64,
+    /// Until then it waits.
+    pub until: u64,
 }
 
 /// Where a viewer stands in a session's numbering.
@@ -122,6 +164,8 @@ pub(crate) struct Response<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub usage: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cost_usd: Option<f64>,
@@ -162,6 +206,8 @@ pub(crate) struct PermissionRequest<'a> {
     pub input: &'a RawValue,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'a str>,
     pub suggestions: &'a RawValue,
     pub request: &'a RawValue,
 }

@@ -4,8 +4,9 @@
 //! is kept, with the message that was the last then. In the middle of an answer that is a message of the answer, or the one
 //! before it, and the history is cut there.
 
+use super::account::Kept;
 use super::error::Error;
-use super::events::now_ms;
+use super::events::{json, now_ms};
 use super::fanout::{Batch, Reply};
 use super::prompt::WithSession;
 use super::session::Session;
@@ -51,6 +52,7 @@ impl Session {
                 cost_usd: 0.0,
                 failure: None,
                 imported_bytes: 0,
+                account: Some(json(&Kept::of_fork(&state.account))),
                 ..state.row()
             };
             let mut changes = vec![

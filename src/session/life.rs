@@ -11,8 +11,10 @@ use super::events::Failure;
 use super::fanout::Batch;
 use super::session::Session;
 use super::state::{Context, Phase, Place, Running, State};
+use super::turn::End;
 use crate::claude::command::{Begin, Launch};
 use crate::claude::process::{Exit, Owner, Process};
+use crate::claude::version;
 use crate::proto::claude;
 use crate::proto::ndjson::Splitter;
 
@@ -179,8 +181,8 @@ impl State {
         self.phase = Phase::Starting;
         self.launch += 1;
         self.start_until = Some(now + session.context.start_timeout);
-        self.cost_before = self.cost_usd;
-        self.background_tasks = 0;
+        self.account.begin_process();
+        self.tasks.clear();
         (self.tells_lifecycle, self.names_prompts) = (false, false);
         self.changed = true;
         let launch = Launch {
@@ -248,8 +250,7 @@ impl State {
                     self.models = answer.models.map(ToOwned::to_owned);
                     self.agents = answer.agents.map(ToOwned::to_owned);
                     let version = answer.claude_code_version.and_then(|raw| serde_json::from_str(raw.get()).ok());
-                    self.agent_version = version.or(self.agent_version.take());
-                    self.tell_version(session);
+                    self.on_version(version, batch, session);
                 }
             }
             Err(error) => log::warn!("session {}: initialize was refused: {error}", self.id),
@@ -257,18 +258,23 @@ impl State {
         self.start_until = None;
         self.conversation.tried_other = false;
         self.phase = Phase::Idle;
-        self.failure = None;
+        // What the API has against it holds until a turn ends well.
+        self.failure.take_if(|failure| failure.is_of_process());
         self.idle_since = Instant::now();
         self.changed = true;
         self.send_waiting_controls(session);
         self.advance(batch, session);
     }
 
-    /// `GET /health` tells the version in use.
-    pub(super) fn tell_version(&self, session: &Session) {
-        if self.agent_version.is_some() {
-            (*session.context.agent_version.lock()).clone_from(&self.agent_version);
+    /// The process has told its version, which `GET /health` tells too. The session's viewers hear of one that is too old.
+    pub(super) fn on_version(&mut self, version: Option<String>, batch: &mut Batch, session: &Session) {
+        let Some(version) = version.filter(|version| self.agent_version.as_ref() != Some(version)) else { return };
+        let context = &session.context;
+        if let Some(warning) = version::warning(context.supervisor.agent(), &version) {
+            self.notice(batch, "warning", "agent_too_old", &warning);
         }
+        *context.agent_version.lock() = Some(version.clone());
+        self.agent_version = Some(version);
     }
 
     /// Stops the process: interrupt, end of input, and what follows if that does not help.
@@ -331,6 +337,11 @@ impl State {
     /// There is no process any more. `exit`: how it ended, if it ever ran.
     fn on_gone(&mut self, exit: Option<&Exit>, batch: &mut Batch, session: &Session) {
         self.process = None;
+        self.retrying = None;
+        self.tasks.clear();
+        if exit.is_some_and(|exit| exit.code == Some(0)) {
+            self.account.end_process_well();
+        }
         self.give_place_back(session);
         self.start_until = None;
         self.end_until = None;
@@ -386,7 +397,7 @@ impl State {
 
     fn end_turn_at_exit(&mut self, batch: &mut Batch, status: &'static str, error: Option<&str>) {
         self.mark_stream_end(batch);
-        self.finish_prompt(batch, status, error, None);
+        self.finish_prompt(batch, &End::unaccounted(status, error));
         self.turn = None;
     }
 

@@ -23,6 +23,8 @@ use super::prompt::WithSession;
 use super::session::{After, Arrival, Session};
 use super::state::{Choices, Context, State, storage_error};
 use super::uploads::Upload;
+use crate::claude::command::Agent;
+use crate::claude::version;
 use crate::config::Mode;
 use crate::store::{Cursor, Query};
 
@@ -376,11 +378,23 @@ impl SessionManager {
         &self.defaults
     }
 
-    /// The program's name, and its version where some process has told it.
+    /// The program, and its version where some process has told it.
     #[must_use]
-    pub fn agent(&self) -> (String, Option<String>) {
-        let version = self.context.agent_version.lock().clone();
-        (self.context.supervisor.agent().name.clone(), version)
+    pub fn agent(&self) -> (&Agent, Option<String>) {
+        (self.context.supervisor.agent(), self.context.agent_version.lock().clone())
+    }
+
+    /// Finds out which version the program is, before any session has a process, and complains if it is too old. Never
+    /// blocks.
+    pub fn ask_version(&self) {
+        let context = self.context.clone();
+        self.context.supervisor.ask_version(move |version| {
+            log::info!("agent: version {version}");
+            if let Some(warning) = version::warning(context.supervisor.agent(), &version) {
+                log::warn!("{warning}");
+            }
+            context.agent_version.lock().get_or_insert(version);
+        });
     }
 
     fn has_room(&self) -> Result<(), Error> {

@@ -13,11 +13,16 @@
 //! which it comes back (`stored`), and from which its past is read (`history`, `catchup`). Processes are scarce: `slots`
 //! says how many there may be, the [`keeper`] sees that those who wait get theirs.
 //!
+//! Beside the answer Claude tells what it costs and holds (`aside`): `account`, `tasks`, `todos`; and why it could not ask
+//! the model (`trouble`). All of that stands in the summary.
+//!
 //! A session is one mutex around its [`state::State`]. Whatever happens to it, from a client or from Claude, happens under
 //! that lock: it is numbered, appended to the log and pushed to every viewer's outbox, which never blocks. So the order
 //! on every wire is the order of `seq`.
 
+mod account;
 pub mod api;
+mod aside;
 pub mod attachments;
 mod catchup;
 pub mod control;
@@ -38,6 +43,7 @@ mod life;
 pub mod live;
 pub mod log;
 pub mod manager;
+mod plain;
 pub mod prompt;
 pub mod rules;
 #[expect(
@@ -48,7 +54,10 @@ pub mod session;
 pub mod slots;
 pub mod state;
 mod stored;
+mod tasks;
 mod terminal;
 mod title;
+mod todos;
+mod trouble;
 mod turn;
 pub mod uploads;

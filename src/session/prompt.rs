@@ -19,6 +19,7 @@ use super::state::{
     WhenStopped, shortened, storage_error, uuid_v4,
 };
 use super::title::title_from;
+use super::turn::End;
 use crate::failpoint;
 use crate::proto::claude::{self, Permission};
 use crate::store::{Accepted, Change, PromptState, Submission, Trouble, response_head};
@@ -123,6 +124,11 @@ impl Session {
                 Decision::Deny { message, interrupt } => (Permission::Deny { message, interrupt: *interrupt }, "deny"),
             };
             let line = claude::permission_line(&answer.request_id, &permission);
+            if let Decision::Deny { interrupt: true, .. } = answer.decision {
+                // As an interrupt does: the prompt ends as interrupted, and if it does not end, the process is stopped.
+                state.end_until.get_or_insert(Instant::now() + self.context.interrupt_timeout);
+                state.running.iter_mut().for_each(|running| running.interrupted = true);
+            }
             state.resolve(batch, at, behavior, &answer.by);
             let Some(session) = self.itself.upgrade() else { return Some(reply) };
             let launch = state.launch;
@@ -398,7 +404,7 @@ impl State {
                     }
                     Err(trouble) => {
                         let error = storage_error(trouble).message;
-                        state.finish_prompt(batch, "failed", Some(&error), None);
+                        state.finish_prompt(batch, &End::unaccounted("failed", Some(&error)));
                         state.advance(batch, &itself);
                     }
                 }
@@ -418,15 +424,9 @@ impl State {
         taken
     }
 
-    /// Ends the running prompt: the one `claudeResponse` that each prompt gets. `outcome`: Claude's, and what this
-    /// prompt cost in dollars.
-    pub(super) fn finish_prompt(
-        &mut self,
-        batch: &mut Batch,
-        status: &'static str,
-        error: Option<&str>,
-        outcome: Option<(&claude::Outcome<'_>, f64)>,
-    ) {
+    /// Ends the running prompt: the one `claudeResponse` that each prompt gets.
+    pub(super) fn finish_prompt(&mut self, batch: &mut Batch, end: &End<'_>) {
+        let End { status, error, code, outcome } = *end;
         let Some(running) = self.running.take() else { return };
         let turn = self.turn.take();
         let (full_response, lost) = turn.map_or((String::new(), false), |turn| (turn.text, turn.text_lost));
@@ -445,6 +445,7 @@ impl State {
             done: true,
             truncated: lost.then_some(true),
             error,
+            code,
             usage: outcome.and_then(|(outcome, _)| outcome.usage),
             cost_usd: outcome.map(|(_, dollars)| dollars),
             duration_ms: duration.map(|duration| duration as u64),
@@ -461,7 +462,7 @@ impl State {
     /// The running prompt ends before Claude got it.
     pub(super) fn finish_unwritten(&mut self, batch: &mut Batch) {
         self.notice(batch, "info", "prompt_cancelled", "this prompt was stopped before it began");
-        self.finish_prompt(batch, "interrupted", None, None);
+        self.finish_prompt(batch, &End::unaccounted("interrupted", None));
     }
 
     /// A prompt that waits is not wanted any more.
@@ -500,6 +501,7 @@ impl State {
             done: true,
             truncated: None,
             error: None,
+            code: None,
             usage: None,
             cost_usd: None,
             duration_ms: None,

@@ -19,17 +19,20 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use serde_json::value::RawValue;
 
+use super::account::Account;
 use super::attachments::Attached;
 use super::control::Asked;
 use super::conversation::Conversation;
 use super::deltas::Deltas;
 use super::error::Error;
-use super::events::{EVENT_BYTES_MAX, Failure, Notice, Queued, Summary, json, now_ms};
+use super::events::{EVENT_BYTES_MAX, Failure, Notice, Queued, RateLimited, Retrying, Summary, json, now_ms};
 use super::fanout::{Audience, Batch, Reply, Viewer};
 use super::interrupt::Stop;
 use super::live::Live;
 use super::log::Log;
 use super::slots::Slots;
+use super::tasks::Tasks;
+use super::todos::Todos;
 use crate::claude::process::Process;
 use crate::claude::supervisor::Supervisor;
 use crate::claude::transcripts::Transcripts;
@@ -208,6 +211,8 @@ pub(super) struct Turn {
     pub message_id: Option<String>,
     /// Some of its text has come, so its finished block is not sent again.
     pub streamed: bool,
+    /// What went wrong with the API, where Claude has just said so in the model's place: its word for it.
+    pub error: Option<String>,
 }
 
 /// An open permission question.
@@ -300,10 +305,17 @@ pub struct State {
     /// `closeSession` and `deleteSession` are answered when the process is gone.
     pub(super) on_stopped: Vec<WhenStopped>,
     pub(super) failure: Option<Failure>,
+    /// The API does not answer as it should, and Claude tries again.
+    pub(super) retrying: Option<Retrying>,
     /// Crashes since the last turn that ended well.
     pub(super) crashes: u32,
     pub(super) retry_at: Option<Instant>,
-    pub(super) background_tasks: usize,
+    /// What this process does in the background.
+    pub(super) tasks: Tasks,
+    /// What Claude has to do.
+    pub(super) todos: Todos,
+    /// How much of the account's limits is used, as this server was told last.
+    pub(super) rate_limit: Option<RateLimited>,
     pub(super) idle_since: Instant,
     pub(super) agent_version: Option<String>,
     /// From `initialize`: JSON arrays.
@@ -324,9 +336,7 @@ pub struct State {
     /// Memory for the next batch, while Claude talks.
     pub(super) spare: Vec<u8>,
     pub(super) turns: u64,
-    pub(super) cost_usd: f64,
-    /// Dollars of earlier processes: each counts from zero.
-    pub(super) cost_before: f64,
+    pub(super) account: Account,
     pub(super) bad_lines: u64,
     pub(super) control_requests: u64,
     pub(super) shutting_down: bool,
@@ -382,9 +392,12 @@ impl State {
             end_until: None,
             on_stopped: Vec::new(),
             failure: None,
+            retrying: None,
             crashes: 0,
             retry_at: None,
-            background_tasks: 0,
+            tasks: Tasks::default(),
+            todos: Todos::default(),
+            rate_limit: None,
             idle_since: Instant::now(),
             agent_version: None,
             commands: None,
@@ -398,8 +411,7 @@ impl State {
             deltas: Deltas::new(),
             spare: Vec::new(),
             turns: 0,
-            cost_usd: 0.0,
-            cost_before: 0.0,
+            account: Account::default(),
             bad_lines: 0,
             control_requests: 0,
             shutting_down: false,
@@ -449,10 +461,17 @@ impl State {
             queue: self.queue.iter().map(queued).collect(),
             open_questions: self.questions.len(),
             turns: self.turns,
-            cost_usd: self.cost_usd,
+            cost_usd: self.account.cost_usd,
+            usage: self.account.usage,
+            context_tokens: self.account.context_tokens,
+            context_window: self.account.context_window,
+            rate_limit: self.rate_limit.clone(),
+            tasks: self.tasks.list().to_vec(),
+            todos: self.todos.list().to_vec(),
             last_words: self.last_words.clone(),
             deleted: self.deleted,
             failure: self.failure.clone(),
+            retrying: self.retrying.clone(),
         }
     }
 
@@ -547,7 +566,7 @@ impl State {
             && self.questions.is_empty()
             && self.interrupt.is_none()
             && self.asked.is_empty()
-            && self.background_tasks == 0
+            && self.tasks.is_empty()
     }
 
     /// Whether nobody is here and nothing goes on, so that it need not be in memory.

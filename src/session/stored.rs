@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+use super::account::Kept;
 use super::conversation::{Conversation, Covered, is_uuid};
 use super::error::Error;
-use super::events::{PromptAsked, Summary, json, now_ms};
+use super::events::{Failure, PromptAsked, Summary, json, now_ms};
 use super::fanout::{Audience, Batch};
 use super::log::Log;
 use super::session::Session;
@@ -162,11 +163,14 @@ impl State {
             last_activity: self.last_activity,
             ended: self.ended,
             turns: self.turns,
-            cost_usd: self.cost_usd,
+            cost_usd: self.account.cost_usd,
             last_words: self.last_words.clone(),
             failure: self.failure.as_ref().map(json),
             prompts: self.prompts,
             imported_bytes: self.imported_bytes,
+            account: Some(Kept::of(&self.account, &self.todos))
+                .filter(|kept| *kept != Kept::default())
+                .map(|kept| json(&kept)),
         }
     }
 
@@ -179,7 +183,9 @@ impl State {
             effort: row.effort,
             title: row.title,
         };
-        let failure = row.failure.and_then(|failure| serde_json::from_str(&failure).ok());
+        let kept: Kept = row.account.and_then(|kept| serde_json::from_str(&kept).ok()).unwrap_or_default();
+        let (account, todos) = kept.back(row.cost_usd);
+        let failure: Option<Failure> = row.failure.and_then(|failure| serde_json::from_str(&failure).ok());
         State {
             source: source(&row.source),
             created_at: row.created_at,
@@ -192,14 +198,15 @@ impl State {
                 covered: Covered { seq, text_bytes: 0 },
                 ..Conversation::new(row.uuid)
             },
-            phase: if failure.is_some() { Phase::Failed } else { Phase::Stopped },
+            phase: if failure.as_ref().is_some_and(Failure::is_of_process) { Phase::Failed } else { Phase::Stopped },
             failure,
             model_in_use: row.model_in_use,
             permission_mode_in_use: row.permission_mode_in_use,
             agent_version: row.agent_version,
             ended: row.ended,
             turns: row.turns,
-            cost_usd: row.cost_usd,
+            account,
+            todos,
             last_words: row.last_words,
             prompts: row.prompts,
             imported_bytes: row.imported_bytes,

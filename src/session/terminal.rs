@@ -223,5 +223,6 @@ fn row(found: &Found, key: Key) -> SessionRow {
         failure: None,
         prompts: 0,
         imported_bytes: found.bytes,
+        account: None,
     }
 }

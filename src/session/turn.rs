@@ -10,9 +10,10 @@ use std::fmt::Write;
 use super::conversation::{Covered, is_uuid};
 use super::events::{EVENT_BYTES_MAX, PermissionRequest, StreamChunk, StreamMark, json};
 use super::fanout::{Audience, Batch, Stream};
+use super::plain::plain;
 use super::session::Session;
 use super::state::{NAME_CHARS_MAX, Phase, QUESTIONS_MAX, Question, State, TURN_TEXT_BYTES_MAX, Turn, shortened};
-use crate::proto::claude::{self, CanUseTool, Delta, Kind, Outcome, TextDelta};
+use crate::proto::claude::{self, CanUseTool, Delta, Init, Kind, Outcome, TextDelta};
 use crate::proto::ndjson::{Line, Splitter};
 use crate::store::Change;
 use serde_json::value::RawValue;
@@ -20,11 +21,30 @@ use serde_json::value::RawValue;
 /// What went wrong is told in so many characters.
 const ERROR_CHARS_MAX: usize = 2000;
 
+/// Why a question must be asked is told in so many characters.
+const REASON_CHARS_MAX: usize = 1000;
+
 /// A longer piece of text goes out in several chunks; in JSON it may take six times its bytes.
 const CHUNK_BYTES_MAX: usize = EVENT_BYTES_MAX / 7;
 
-/// How a prompt ended: its status, what went wrong, and Claude's own account with the dollars it cost.
-type End<'a> = (&'static str, Option<&'a str>, Option<(&'a Outcome<'a>, f64)>);
+/// How a prompt ended.
+pub(super) struct End<'a> {
+    /// `done`, `interrupted`, `failed`.
+    pub status: &'static str,
+    /// What went wrong, in words.
+    pub error: Option<&'a str>,
+    /// The same for programs, where it has a name.
+    pub code: Option<&'a str>,
+    /// Claude's own account, and the dollars that the prompt cost.
+    pub outcome: Option<(&'a Outcome<'a>, f64)>,
+}
+
+impl<'a> End<'a> {
+    /// Without an account of Claude's.
+    pub fn unaccounted(status: &'static str, error: Option<&'a str>) -> End<'a> {
+        End { status, error, code: None, outcome: None }
+    }
+}
 
 impl State {
     /// Takes all complete lines.
@@ -71,6 +91,7 @@ impl State {
         {
             log::info!("session {}: Claude's conversation is now {uuid}", self.id);
             self.conversation.changes_to(uuid);
+            self.forget_asides();
         }
     }
 
@@ -94,26 +115,12 @@ impl State {
         }
         self.relay(line.raw, batch);
         match &line.kind {
-            Kind::Init(init) => {
-                self.conversation.has_begun();
-                let keep = |known: &mut Option<String>, told: &Option<std::borrow::Cow<'_, str>>| {
-                    if let Some(told) = told {
-                        *known = Some(shortened(told, NAME_CHARS_MAX));
-                    }
-                };
-                keep(&mut self.model_in_use, &init.model);
-                keep(&mut self.permission_mode_in_use, &init.permission_mode);
-                keep(&mut self.agent_version, &init.version);
-                self.tell_version(session);
-                self.begin_turn(batch);
-            }
-            Kind::Assistant { message_id, text: Some(text), .. } => {
-                let streamed = self.turn.as_ref().is_some_and(|turn| {
-                    turn.streamed && (turn.message_id.is_none() || turn.message_id.as_deref() == message_id.as_deref())
-                });
-                if !streamed {
-                    self.on_text(text, batch);
-                }
+            Kind::Init(init) => self.on_init(init, batch, session),
+            Kind::Assistant { message_id, text: Some(text), error, .. } => {
+                self.on_whole_text(text, message_id.as_deref(), batch);
+                // What Claude says in the model's place is a text, too.
+                let error = error.as_ref().map(|error| shortened(error, NAME_CHARS_MAX));
+                self.turn.iter_mut().for_each(|turn| turn.error.clone_from(&error));
             }
             Kind::Replay { uuid } => {
                 self.names_prompts = true;
@@ -125,12 +132,24 @@ impl State {
                 log::debug!("session {}: Claude asked what is not served here: {request}", self.id);
                 self.write(claude::control_error_line(request_id, "this client does not serve this request"));
             }
-            Kind::BackgroundTasks { count } => self.background_tasks = *count,
-            Kind::Title(title) => self.on_title(title),
-            Kind::PermissionMode(mode) => self.follow_permission_mode(mode),
             _ => {}
         }
+        self.on_aside(&line.kind, batch);
         self.follow(&line.kind);
+    }
+
+    fn on_init(&mut self, init: &Init<'_>, batch: &mut Batch, session: &Session) {
+        self.conversation.has_begun();
+        let keep = |known: &mut Option<String>, told: &Option<std::borrow::Cow<'_, str>>| {
+            if let Some(told) = told {
+                *known = Some(shortened(told, NAME_CHARS_MAX));
+            }
+        };
+        keep(&mut self.model_in_use, &init.model);
+        keep(&mut self.permission_mode_in_use, &init.permission_mode);
+        let version = init.version.as_ref().map(|version| shortened(version, NAME_CHARS_MAX));
+        self.on_version(version, batch, session);
+        self.begin_turn(batch);
     }
 
     /// A fork made from now on goes on from this message, if it can.
@@ -170,6 +189,7 @@ impl State {
             text_lost: false,
             message_id: None,
             streamed: false,
+            error: None,
         });
         if self.phase == Phase::Idle {
             self.phase = Phase::Busy;
@@ -206,6 +226,7 @@ impl State {
         self.relay_delta(line, batch);
         match delta {
             Delta::MessageStart { id } => {
+                self.end_retry();
                 if let Some(turn) = &mut self.turn {
                     turn.message_id = Some(id.to_string());
                     turn.streamed = false;
@@ -229,6 +250,16 @@ impl State {
         self.on_text(text, batch);
         if let Some(turn) = &mut self.turn {
             turn.streamed = true;
+        }
+    }
+
+    /// A finished block's text, unless it has come in pieces already.
+    fn on_whole_text(&mut self, text: &str, message_id: Option<&str>, batch: &mut Batch) {
+        let streamed = self.turn.as_ref().is_some_and(|turn| {
+            turn.streamed && (turn.message_id.is_none() || turn.message_id.as_deref() == message_id)
+        });
+        if !streamed {
+            self.on_text(text, batch);
         }
     }
 
@@ -267,42 +298,52 @@ impl State {
                 // The result, which comes first, was missed (a line too long) or did not name its prompt.
                 log::warn!("session {}: a prompt was {state} without a result of its own", self.id);
                 let status = if state == "cancelled" { "interrupted" } else { "done" };
-                self.end_turn(batch, Some((status, None, None)), session);
+                self.end_turn(batch, Some(End::unaccounted(status, None)), session);
             }
             _ => {}
         }
     }
 
     fn on_result(&mut self, outcome: &Outcome<'_>, batch: &mut Batch, session: &Session) {
-        let before = self.cost_usd;
-        if let Some(total) = outcome.total_cost_usd {
-            self.cost_usd = self.cost_before + total;
-        }
+        let dollars = self.account.add(outcome);
         self.conversation.has_begun();
         self.conversation.tried_other = false;
         self.turns += 1;
-        (self.crashes, self.failure) = (0, None);
+        self.crashes = 0;
+        self.end_retry();
         // 2.1.197 does not echo a slash command that it runs itself. What Claude begins by itself asks the model.
-        let command = !self.tells_lifecycle && outcome.num_turns == Some(0);
+        let command = outcome.num_turns == Some(0);
         let ours = self.running.as_ref().filter(|running| running.written).filter(|running| {
             if outcome.prompts.is_empty() {
-                running.begun || !self.names_prompts || command
+                running.begun || !self.names_prompts || (command && !self.tells_lifecycle)
             } else {
                 outcome.prompts.iter().any(|uuid| *uuid == running.uuid)
             }
         });
+        let (is_ours, interrupted) = (ours.is_some(), ours.is_some_and(|running| running.interrupted));
         let failed = outcome.is_error || outcome.subtype != "success";
-        let error = failed.then(|| shortened(outcome.result.as_deref().unwrap_or(&outcome.subtype), ERROR_CHARS_MAX));
-        let end = ours.map(|running| {
-            let status = match (failed, running.interrupted) {
-                (false, _) => "done",
-                (true, true) => "interrupted",
-                (true, false) => "failed",
-            };
-            let error = error.as_deref().filter(|_| status == "failed");
-            (status, error, Some((outcome, self.cost_usd - before)))
+        let trouble = if failed { self.on_trouble(outcome, batch) } else { None };
+        if !failed && !command {
+            self.failure = None;
+        }
+        let error = || shortened(outcome.result.as_deref().unwrap_or(&outcome.subtype), ERROR_CHARS_MAX);
+        let (code, error) = match trouble {
+            Some((code, sentence)) => (Some(code), Some(sentence)),
+            None => (None, failed.then(error)),
+        };
+        let status = match (failed, interrupted) {
+            (false, _) => "done",
+            (true, true) => "interrupted",
+            (true, false) => "failed",
+        };
+        let is_failed = status == "failed";
+        let end = is_ours.then(|| End {
+            status,
+            error: error.as_deref().filter(|_| is_failed),
+            code: code.filter(|_| is_failed),
+            outcome: Some((outcome, dollars)),
         });
-        if end.as_ref().is_some_and(|(status, ..)| *status == "done") {
+        if end.as_ref().is_some_and(|end| end.status == "done") {
             self.follow_command(session);
         }
         self.end_turn(batch, end, session);
@@ -312,10 +353,11 @@ impl State {
     fn end_turn(&mut self, batch: &mut Batch, end: Option<End<'_>>, session: &Session) {
         self.mark_stream_end(batch);
         self.end_until = None;
-        if let Some((status, error, outcome)) = end {
-            self.finish_prompt(batch, status, error, outcome);
+        if let Some(end) = end {
+            self.finish_prompt(batch, &end);
         }
         (self.turn, self.spare) = (None, Vec::new());
+        self.todos.end_turn();
         self.cancel_questions(batch, "claude");
         // A turn of Claude's own may have come before a prompt that is about to be written.
         if self.phase == Phase::Busy && self.running.as_ref().is_none_or(|running| !running.written) {
@@ -337,6 +379,7 @@ impl State {
         let id = self.id.clone();
         let tool_name = shortened(&asked.tool_name, NAME_CHARS_MAX);
         let essentials = format!(r#""requestId":{},"toolName":{}"#, json(&request_id), json(&tool_name));
+        let reason = asked.reason.as_deref().map(|reason| plain(reason, REASON_CHARS_MAX));
         let none: &RawValue = serde_json::from_str("[]").expect("an empty array");
         let data = self.record(batch, Audience::All, "permissionRequest", &essentials, |seq| {
             json(&PermissionRequest {
@@ -346,6 +389,7 @@ impl State {
                 tool_name: &tool_name,
                 input: asked.input,
                 description: asked.description.as_deref(),
+                reason: reason.as_deref(),
                 suggestions: asked.suggestions.unwrap_or(none),
                 request,
             })

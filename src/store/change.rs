@@ -54,12 +54,14 @@ pub struct SessionRow {
     pub prompts: u64,
     /// How much of a terminal's transcript its history has.
     pub imported_bytes: u64,
+    /// JSON of what it has used and holds.
+    pub account: Option<String>,
 }
 
 /// The columns of [`SessionRow`], in its order.
 pub(super) const SESSION_COLUMNS: &str = "key, id, source, uuid, has_turns, last_message, forked_from, forked_at, title, \
     title_given, cwd, model, permission_mode, effort, model_in_use, permission_mode_in_use, agent_version, created_at, last_activity, \
-    ended, turns, cost_usd, last_words, failure, prompts, imported_bytes";
+    ended, turns, cost_usd, last_words, failure, prompts, imported_bytes, account";
 
 /// Those that never change.
 const FIXED_COLUMNS: [&str; 4] = ["key", "id", "source", "created_at"];
@@ -114,11 +116,12 @@ impl SessionRow {
             failure: text(next())?,
             prompts: number(next()),
             imported_bytes: number(next()),
+            account: text(next())?,
         })
     }
 
     fn bytes(&self) -> usize {
-        let texts = [&self.last_message, &self.title, &self.model, &self.last_words, &self.failure];
+        let texts = [&self.last_message, &self.title, &self.model, &self.last_words, &self.failure, &self.account];
         size_of::<SessionRow>() + texts.into_iter().flatten().map(String::len).sum::<usize>()
     }
 }
@@ -393,6 +396,7 @@ fn save_session(to: &Transaction<'_>, row: &SessionRow) -> rusqlite::Result<()> 
         row.failure,
         row.prompts,
         row.imported_bytes,
+        row.account,
     ])?;
     let sql = "INSERT OR IGNORE INTO conversations VALUES (?1, ?2)";
     to.prepare_cached(sql)?.execute(params![row.uuid, row.key])?;

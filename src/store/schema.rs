@@ -3,13 +3,13 @@
 use rusqlite::{Connection, Row, Transaction};
 
 /// The version that this program reads and writes.
-pub const VERSION: i64 = 1;
+pub const VERSION: i64 = 2;
 
 /// In the file's header: this is a database of this program. Any number would do.
 pub const APPLICATION_ID: i32 = 0x4353_4d31;
 
 /// Brings the database from the version before it to the version of its place in the list (from 1 up).
-const MIGRATIONS: [&str; 1] = [FIRST];
+const MIGRATIONS: [&str; 2] = [FIRST, SECOND];
 
 /// An event's or a prompt's `key` is its session's, times 2^32, plus its number: so all of one session lie together, in
 /// order, without another index. An event's `data` is what went over the wire without its beginning, `{"sessionId":…,
@@ -108,6 +108,9 @@ CREATE TRIGGER sessions_fewer AFTER DELETE ON sessions BEGIN
     UPDATE meta SET value = value - 1 WHERE name = 'sessions';
 END;
 ";
+
+/// What a session has used, how full its context is, and what Claude has to do: JSON, of which no query looks at a part.
+const SECOND: &str = "ALTER TABLE sessions ADD COLUMN account TEXT";
 
 /// Brings the database up to [`VERSION`], all or nothing.
 pub fn migrate(connection: &mut Connection, from: i64) -> rusqlite::Result<()> {

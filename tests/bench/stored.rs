@@ -156,6 +156,7 @@ fn session(store: &Store, id: &str, number: u64, events: u64, random: &mut fastr
         failure: None,
         prompts: turns,
         imported_bytes: 0,
+        account: None,
     })));
     changes
 }

@@ -5,6 +5,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod accounts;
+mod asking;
 mod attachments;
 mod controls;
 mod endings;
@@ -16,3 +18,4 @@ mod server;
 mod setup;
 mod terminal;
 mod transcripts;
+mod troubles;

@@ -275,12 +275,16 @@ fn text_comes_back_as_it_was_sent() {
 fn the_summary_names_model_and_version_after_the_first_turn() {
     let on = start();
     assert_eq!(on.summary()["state"], "stopped");
+    let version = on.server.workspace().command(claude()).arg("--version").output().expect("it runs");
+    let version = String::from_utf8(version.stdout).expect("text");
+    let version = version.split_whitespace().next().expect("a version");
+    let health = || on.server.http("GET", "/health", &[]).json();
+    processes::eventually("the version is known without a process", DEADLINE, || health()["agentVersion"] == version);
+    assert_eq!(health()["agentWarning"], Value::Null);
     on.answer("say:hello");
     let summary = on.summary();
     assert_eq!(summary["agent"], "claude");
-    let version = on.server.workspace().command(claude()).arg("--version").output().expect("it runs");
-    let version = String::from_utf8(version.stdout).expect("text");
-    assert_eq!(summary["agentVersion"], version.split_whitespace().next().expect("a version"), "{summary}");
+    assert_eq!(summary["agentVersion"], version, "{summary}");
     assert!(summary["model"].as_str().is_some_and(|model| model.starts_with("claude-")), "{summary}");
     assert_eq!(summary["permissionMode"], "default");
     assert_eq!(summary["state"], "idle");
@@ -290,8 +294,7 @@ fn the_summary_names_model_and_version_after_the_first_turn() {
     let commands = details["commands"].as_array().expect("a list");
     assert!(commands.iter().any(|command| command["name"] == "compact"), "{commands:?}");
     assert!(details["models"].as_array().is_some_and(|models| !models.is_empty()), "{details}");
-    let health = on.server.http("GET", "/health", &[]).json();
-    assert_eq!((&health["agent"], &health["agentVersion"]), (&json!("claude"), &summary["agentVersion"]));
+    assert_eq!((&health()["agent"], &health()["agentVersion"]), (&json!("claude"), &summary["agentVersion"]));
 }
 
 #[test]

@@ -49,6 +49,9 @@
 //! | `spawn-clean` | as `spawn-orphan`, without anything in its environment |
 //! | `crash N` | none: exits with N (7 without) |
 //! | `fail` | a result with `is_error` |
+//! | `raw FILE` | the lines of that file as they are, then `done` |
+//! | `turn FILE` | the lines of that file are the whole turn, its result included; `$UUID` in them is the prompt's |
+//! | `request JSON` | sends that control request; the reply as JSON |
 //! | `vanish` | none: `command_lifecycle` says `cancelled`, and there is neither a turn nor a result |
 //! | `/model NAME`, `/effort NAME` | as `/local`; it uses that from now on |
 //! | `/local` | a text in `assistant` and `result`, but no delta: what a slash command gives |
@@ -512,7 +515,11 @@ impl Agent {
         }
         (self.running, self.interrupts) = (uuid.clone(), 0);
         let chooses = self.choose(&prompt);
-        let done = if chooses || prompt == "/local" {
+        let done = if let Some(file) = prompt.strip_prefix("turn ") {
+            let lines = fs::read_to_string(file).expect("the lines of a turn");
+            say_bytes(lines.replace("$UUID", uuid.as_deref().unwrap_or_default()).as_bytes());
+            true
+        } else if chooses || prompt == "/local" {
             self.local_command(uuid.clone());
             true
         } else {
@@ -731,6 +738,15 @@ impl Agent {
             }
             "wait" => self.wait_in_turn(answer, Path::new(first.unwrap_or("/"))),
             "ask" => self.ask(answer),
+            "raw" => {
+                say_bytes(&fs::read(first.unwrap_or("/")).expect("lines"));
+                self.words(answer, "done", now)
+            }
+            "request" => {
+                let request = serde_json::from_str(prompt["request".len()..].trim()).expect("a request in JSON");
+                let reply = self.reply_to(&request)?;
+                self.words(answer, &reply, now)
+            }
             "tools" => self.tools(answer, Path::new(first.unwrap_or("/"))),
             "spawn" => self.words(answer, &spawn_sleeper(false).to_string(), now),
             "spawn-clean" => self.words(answer, &spawn_clean().to_string(), now),
@@ -879,7 +895,7 @@ impl Agent {
         let request = json!({
             "subtype": "can_use_tool", "tool_name": "Bash", "display_name": "Bash",
             "input": {"command": "touch asked", "description": "Ask for it"}, "description": "Ask for it",
-            "permission_suggestions": [rule], "tool_use_id": format!("toolu_bad{}", uuid()),
+            "decision_reason": "\u{1b}[1mtouch\u{1b}[22m makes a file", "permission_suggestions": [rule], "tool_use_id": format!("toolu_bad{}", uuid()),
         });
         let reply = self.request(&request, None)?.unwrap_or_default();
         let reply = &reply["response"];
@@ -906,14 +922,19 @@ impl Agent {
         say(&json!({"session_id": self.session_id, "subtype": "never_heard_of_either", "type": "system"}));
         self.stream_event(&json!({"index": 0, "type": "never_heard_of_event"}));
         self.delta(answer, "reply: ");
-        let request = json!({"question": "?", "subtype": "never_heard_of_request"});
-        let reply = self.request(&request, Some(REPLY_DEADLINE))?;
+        let reply = self.reply_to(&json!({"question": "?", "subtype": "never_heard_of_request"}))?;
+        self.words(answer, &reply, Duration::ZERO)
+    }
+
+    /// What a control request of its own is answered, or `none`.
+    fn reply_to(&mut self, request: &Value) -> Result<String, Interrupted> {
+        let reply = self.request(request, Some(REPLY_DEADLINE))?;
         // The number in it would differ from run to run.
         let reply = reply.map(|mut reply| {
             reply["request_id"] = json!("ours");
             reply
         });
-        self.words(answer, &reply.map_or_else(|| "none".to_owned(), |reply| reply.to_string()), Duration::ZERO)
+        Ok(reply.map_or_else(|| "none".to_owned(), |reply| reply.to_string()))
     }
 }
 

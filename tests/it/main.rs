@@ -18,4 +18,5 @@ mod scene;
 mod store;
 mod titles;
 mod uploads;
+mod versions;
 mod wire;

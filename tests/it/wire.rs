@@ -9,6 +9,7 @@ use crate::support::{
     server::{Builder, Server},
 };
 
+mod accounts;
 mod attachments;
 mod connect;
 mod history;
@@ -21,6 +22,8 @@ mod refusals;
 mod sessions;
 mod shapes;
 mod slow;
+mod troubles;
+mod untouched;
 
 fn builder() -> Builder {
     Server::builder(env!("CARGO_BIN_EXE_claude-session-manager")).bad_agent(&["proper"])

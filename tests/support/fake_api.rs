@@ -11,7 +11,8 @@
 //! | `hang-before` | not even the response head, until the client goes |
 //! | `cut` | two deltas, then the connection ends |
 //! | `big:N` | one delta of N bytes |
-//! | `error:STATUS:MESSAGE` | that HTTP status, with an `invalid_request_error` |
+//! | `error:STATUS:MESSAGE` | that HTTP status, with the type of error that belongs to it; also where no stream is asked for |
+//! | `limit:USED` | `used USED`, with headers that say so of a plan's five hours |
 //! | `bash:COMMAND` | a use of the tool `Bash` |
 //! | `bg:COMMAND` | the same with `run_in_background` |
 //! | `write:PATH:TEXT` | a use of the tool `Write` |
@@ -303,6 +304,7 @@ fn reply_to_prompt(prompt: &str) -> Reply {
         "bash" => uses("Bash", json!({"command": rest, "description": "asked for by a test"})),
         "bg" => uses("Bash", json!({"command": rest, "description": "asked for by a test", "run_in_background": true})),
         "write" => uses("Write", json!({"file_path": first, "content": second})),
+        "limit" => says(&format!("used {rest}")),
         "read" => uses("Read", json!({"file_path": rest})),
         "tool" => uses(first, serde_json::from_str(second).unwrap_or_else(|_| json!({}))),
         "askq" => uses(
@@ -382,6 +384,10 @@ fn serve(shared: &Shared, stream: &TcpStream) -> std::io::Result<()> {
             ("HEAD", _) => respond(stream, 200, None)?,
             ("POST", "/v1/messages/count_tokens") => respond(stream, 200, Some(&json!({"input_tokens": 10})))?,
             ("POST", "/v1/messages") => {
+                // The CLI tries without a stream where the stream was a 404.
+                if let Reply::Error { status, message } = reply_to(&request.body) {
+                    return respond_error(stream, status, &message);
+                }
                 let id = shared.message_count.fetch_add(1, Ordering::Relaxed);
                 let mut message = empty_message(id, &request.body["model"]);
                 message["content"] = json!([{"type": "text", "text": "ok"}]);
@@ -459,11 +465,29 @@ fn bad(what: &str) -> std::io::Error {
     std::io::Error::new(std::io::ErrorKind::InvalidData, what)
 }
 
-fn respond(mut stream: &TcpStream, status: u16, body: Option<&Value>) -> std::io::Result<()> {
+fn respond(stream: &TcpStream, status: u16, body: Option<&Value>) -> std::io::Result<()> {
+    respond_with(stream, status, "", body)
+}
+
+fn respond_with(mut stream: &TcpStream, status: u16, headers: &str, body: Option<&Value>) -> std::io::Result<()> {
     let body = body.map(Value::to_string).unwrap_or_default();
-    let head =
-        format!("HTTP/1.1 {status} Status\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
-    stream.write_all(format!("{head}{body}").as_bytes())
+    let length = body.len();
+    let head = format!("HTTP/1.1 {status} Status\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n");
+    stream.write_all(format!("{head}{headers}\r\n{body}").as_bytes())
+}
+
+/// The connection ends with it, and says so: otherwise the CLI may send its next request into the end.
+fn respond_error(stream: &TcpStream, status: u16, message: &str) -> std::io::Result<()> {
+    let kind = match status {
+        401 => "authentication_error",
+        403 => "permission_error",
+        404 => "not_found_error",
+        429 => "rate_limit_error",
+        529 => "overloaded_error",
+        _ => "invalid_request_error",
+    };
+    let error = json!({"type": "error", "error": {"type": kind, "message": message}});
+    respond_with(stream, status, "connection: close\r\n", Some(&error))
 }
 
 fn empty_message(id: u64, model: &Value) -> Value {
@@ -477,14 +501,11 @@ fn answer_turn(shared: &Shared, stream: &TcpStream, body: &Value) -> std::io::Re
     let reply = reply_to(body);
     match reply {
         Reply::HangBefore => return wait_gone(stream),
-        Reply::Error { status, message } => {
-            let error = json!({"type": "error", "error": {"type": "invalid_request_error", "message": message}});
-            return respond(stream, status, Some(&error));
-        }
+        Reply::Error { status, message } => return respond_error(stream, status, &message),
         _ => {}
     }
     let mut sse = Sse { shared, stream, open_block: None, blocks: 0 };
-    sse.begin(&body["model"])?;
+    sse.begin(&body["model"], &limit_headers(body))?;
     match reply {
         Reply::Text { deltas, pause } => {
             for (n, delta) in deltas.iter().enumerate() {
@@ -514,6 +535,22 @@ fn answer_turn(shared: &Shared, stream: &TcpStream, body: &Value) -> std::io::Re
     }
 }
 
+/// What the API says of a plan's limits, where the prompt wants that.
+fn limit_headers(body: &Value) -> String {
+    let Some(Last::Prompt(prompt)) = last_user_message(body) else { return String::new() };
+    let Some(used) = prompt.strip_prefix("limit:") else { return String::new() };
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let reset = now.as_secs() + 3600;
+    let headers = [
+        ("status", "allowed".to_owned()),
+        ("reset", reset.to_string()),
+        ("representative-claim", "five_hour".to_owned()),
+        ("5h-utilization", used.to_owned()),
+        ("5h-reset", reset.to_string()),
+    ];
+    headers.map(|(name, value)| format!("anthropic-ratelimit-unified-{name}: {value}\r\n")).concat()
+}
+
 /// Waits until the client has gone (or this server ends), and is then always an error: the answer was not ended.
 fn wait_gone(mut stream: &TcpStream) -> std::io::Result<()> {
     let mut byte = [0; 1024];
@@ -530,10 +567,10 @@ struct Sse<'a> {
 }
 
 impl Sse<'_> {
-    fn begin(&mut self, model: &Value) -> std::io::Result<()> {
-        self.stream.write_all(
-            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\nconnection: close\r\n\r\n",
-        )?;
+    fn begin(&mut self, model: &Value, headers: &str) -> std::io::Result<()> {
+        let head =
+            "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\nconnection: close\r\n";
+        self.stream.write_all(format!("{head}{headers}\r\n").as_bytes())?;
         let id = self.shared.message_count.fetch_add(1, Ordering::Relaxed);
         self.event(&json!({"type": "message_start", "message": empty_message(id, model)}))
     }

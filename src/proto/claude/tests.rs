@@ -47,27 +47,30 @@ fn what_steers_is_found() {
         ),
         (
             r#"{"type":"assistant","message":{"id":"i","content":[{"type":"text","text":"a"},{"type":"tool_use"},{"type":"text","text":"b"}]},"parent_tool_use_id":null}"#,
-            r#"Assistant { message_id: Some("i"), text: Some("ab"), uuid: None, tool_uses: [] }"#,
+            r#"Assistant { message_id: Some("i"), text: Some("ab"), uuid: None, tool_uses: [], error: None, context: None }"#,
         ),
         (
             r#"{"type":"assistant","message":{"id":"i","content":[{"type":"text","text":"a"}]},"parent_tool_use_id":"t"}"#,
-            r#"Assistant { message_id: Some("i"), text: None, uuid: None, tool_uses: [] }"#,
+            r#"Assistant { message_id: Some("i"), text: None, uuid: None, tool_uses: [], error: None, context: None }"#,
         ),
         (
             r#"{"type":"assistant","uuid":"u","message":{"content":[{"type":"tool_use","id":"a"},{"type":"tool_use","id":"b"}]}}"#,
-            r#"Assistant { message_id: None, text: None, uuid: Some("u"), tool_uses: ["a", "b"] }"#,
+            r#"Assistant { message_id: None, text: None, uuid: Some("u"), tool_uses: [ToolUse { id: "a", name: "", input: None }, ToolUse { id: "b", name: "", input: None }], error: None"#,
         ),
         (
             r#"{"type":"assistant","uuid":"u","message":{"content":[{"type":"tool_use","id":"a"}]},"parent_tool_use_id":"t"}"#,
-            "Assistant { message_id: None, text: None, uuid: None, tool_uses: [] }",
+            "Assistant { message_id: None, text: None, uuid: None, tool_uses: [], error: None, context: None }",
         ),
         (r#"{"type":"user","isReplay":true,"uuid":"u"}"#, r#"Replay { uuid: "u" }"#),
         (r#"{"type":"user","uuid":"u"}"#, "Other"),
-        (r#"{"type":"user","uuid":"u","message":{"content":"x"}}"#, r#"User { uuid: "u", tool_results: [] }"#),
+        (
+            r#"{"type":"user","uuid":"u","message":{"content":"x"}}"#,
+            r#"User { uuid: "u", tool_results: [], tool_outcome: None }"#,
+        ),
         (r#"{"type":"user","uuid":"u","message":{"content":"x"},"parent_tool_use_id":"t"}"#, "Other"),
         (
             r#"{"type":"user","uuid":"u","message":{"content":[{"type":"tool_result","tool_use_id":"a","content":[]},{"type":"text","text":"x"}]}}"#,
-            r#"User { uuid: "u", tool_results: ["a"] }"#,
+            r#"User { uuid: "u", tool_results: ["a"], tool_outcome: None }"#,
         ),
         (
             r#"{"type":"command_lifecycle","command_uuid":"u","state":"started"}"#,
@@ -75,7 +78,7 @@ fn what_steers_is_found() {
         ),
         (
             r#"{"duration_ms":5,"num_turns":0,"usage":{"a":1},"is_error":true,"subtype":"success","type":"result","user_message_uuids":["u"]}"#,
-            r#"Result(Outcome { subtype: "success", is_error: true, result: None, total_cost_usd: None, duration_ms: Some(5.0), num_turns: Some(0), usage: Some(RawValue({"a":1})), prompts: ["u"] })"#,
+            r#"Result(Outcome { subtype: "success", is_error: true, result: None, total_cost_usd: None, duration_ms: Some(5.0), num_turns: Some(0), usage: Some(RawValue({"a":1})), model_usage: [], api_error_status: None, terminal_reason: None, prompts: ["u"] })"#,
         ),
         (
             r#"{"type":"control_request","request_id":"r","request":{"subtype":"can_use_tool","tool_name":"Bash","input":{"command":"ls"}}}"#,
@@ -94,7 +97,31 @@ fn what_steers_is_found() {
             r#"ControlResponse { request_id: "r", answer: Err("no") }"#,
         ),
         (r#"{"type":"control_cancel_request","request_id":"r"}"#, r#"ControlCancel { request_id: "r" }"#),
-        (r#"{"type":"system","subtype":"background_tasks_changed","tasks":[{},{}]}"#, "BackgroundTasks { count: 2 }"),
+        (
+            r#"{"type":"assistant","message":{"model":"m","usage":{"input_tokens":1,"cache_read_input_tokens":20,"cache_creation_input_tokens":"x"}},"error":"rate_limit"}"#,
+            r#"Assistant { message_id: None, text: None, uuid: None, tool_uses: [], error: Some("rate_limit"), context: Some(Context { model: "m", tokens: 21 }) }"#,
+        ),
+        (
+            r#"{"type":"result","modelUsage":{"b":{"inputTokens":7.0,"contextWindow":200000},"a":8,"c\u0041":{}},"api_error_status":429}"#,
+            r#"Result(Outcome { subtype: "", is_error: false, result: None, total_cost_usd: None, duration_ms: None, num_turns: None, usage: None, model_usage: [("b", ModelUsage { input_tokens: 7, output_tokens: 0, cache_read_input_tokens: 0, cache_creation_input_tokens: 0, context_window: 200000 }), ("cA", ModelUsage { input_tokens: 0"#,
+        ),
+        (
+            r#"{"type":"system","subtype":"background_tasks_changed","tasks":[{"task_id":"t","task_type":"local_bash","description":"d"},{}]}"#,
+            r#"BackgroundTasks([Task { id: "t", kind: Some("local_bash"), description: Some("d") }, Task { id: "", kind: None, description: None }])"#,
+        ),
+        (
+            r#"{"type":"system","subtype":"task_updated","task_id":"t","patch":{"status":"completed"}}"#,
+            r#"Task { subtype: "task_updated", news: TaskNews { task: Task { id: "t", kind: None, description: None }, tool_use_id: None, status: Some("completed") } }"#,
+        ),
+        (r#"{"type":"system","subtype":"task_started"}"#, "Other"),
+        (
+            r#"{"type":"system","subtype":"api_retry","attempt":1,"max_retries":10,"retry_delay_ms":529.62,"error_status":529,"error":"overloaded"}"#,
+            r#"Retry(Retry { attempt: 1, attempts_max: 10, delay_ms: 529, status: Some(529), error: "overloaded" })"#,
+        ),
+        (
+            r#"{"type":"rate_limit_event","rate_limit_info":{"status":"allowed_warning","resetsAt":1795681618,"rateLimitType":"five_hour","utilization":0.92}}"#,
+            r#"RateLimit(RateLimit { status: "allowed_warning", kind: Some("five_hour"), resets_at: Some(1795681618), utilization: Some(0.92) })"#,
+        ),
         (r#"{"type":"system","subtype":"status","status":"requesting"}"#, "Other"),
         (r#"{"type":"system","subtype":"session_title_changed","title":"t"}"#, r#"Title("t")"#),
         (r#"{"type":"system","subtype":"session_title_changed"}"#, "Other"),

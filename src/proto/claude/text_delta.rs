@@ -10,7 +10,7 @@ use std::borrow::Cow;
 
 use memchr::memchr2;
 
-use super::read::unescaped;
+use super::values::unescaped;
 
 const BEFORE_INDEX: &[u8] = br#"{"type":"stream_event","event":{"type":"content_block_delta","index":"#;
 const BEFORE_TEXT: &[u8] = br#","delta":{"type":"text_delta","text":"#;
@@ -131,7 +131,8 @@ fn is_uuid_like(text: &[u8; UUID_CHARS]) -> bool {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::read::{Delta, Kind, parse};
+    use super::super::message::Delta;
+    use super::super::read::{Kind, parse};
     use super::*;
 
     const SESSION: &str = r#""session_id":"0b5c7a52-3d0e-4c55-8a3f-6e0a4a4b7f11""#;

@@ -27,9 +27,16 @@ fn summary(title: Option<&str>) -> Summary {
         open_questions: 0,
         turns: 1,
         cost_usd: 0.0,
+        usage: crate::session::account::Usage::default(),
+        context_tokens: None,
+        context_window: None,
+        rate_limit: None,
+        tasks: Vec::new(),
+        todos: Vec::new(),
         last_words: None,
         deleted: false,
         failure: None,
+        retrying: None,
     }
 }
 

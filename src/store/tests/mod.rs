@@ -149,6 +149,7 @@ fn row(key: Key, title: &str) -> SessionRow {
         failure: None,
         prompts: 0,
         imported_bytes: 0,
+        account: None,
     }
 }
 

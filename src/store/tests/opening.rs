@@ -78,7 +78,7 @@ fn a_damaged_database_is_left_as_it_is_and_can_be_set_aside() {
         ("only the log", "only its write-ahead log", |path| {
             fs::rename(path, open::beside(path, "-wal")).expect("renamed");
         }),
-        ("a version that differs", "its version is 1, or 7", |_| {}),
+        ("a version that differs", "its version is 2, or 7", |_| {}),
         ("another list", "lists 1 sessions in place of 3", |_| {}),
         ("an unknown conversation", "a conversation of an unknown name", |_| {}),
         ("another schema", "not those of this program", |_| {}),
@@ -138,6 +138,27 @@ fn a_newer_database_is_told_from_a_damaged_one() {
     let before = files(dir.path());
     assert!(matches!(open(dir.path()), Err(OpenError::Newer(what)) if what.contains("schema 9")));
     assert_eq!(files(dir.path()), before);
+}
+
+/// As the first release left it.
+#[test]
+fn an_older_database_is_brought_up_to_date_and_keeps_what_it_has() {
+    let place = Place::new();
+    let session = place.add("mine");
+    place.write(vec![event(&session, 1, "")]);
+    let dir = place.stopped();
+    let database = Connection::open(dir.path().join(FILE_NAME)).expect("opened");
+    let older = "ALTER TABLE sessions DROP COLUMN account; PRAGMA user_version = 1; \
+                 UPDATE meta SET value = 1 WHERE name = 'version'";
+    database.execute_batch(older).expect("done");
+    drop(database);
+    let place = Place::at(dir);
+    assert_eq!(place.store.session(&session.id).expect("read").as_ref(), Some(&session));
+    assert_eq!(numbers(&place.store, &session), [1]);
+    let with_account = SessionRow { account: Some("{}".into()), ..session };
+    place.write(vec![Change::Session(with_account.clone().into())]);
+    let stopped = Place::at(place.stopped());
+    assert_eq!(stopped.store.session(&with_account.id).expect("read"), Some(with_account));
 }
 
 #[test]

@@ -331,7 +331,7 @@ fn damage_is_found_behind_a_kill_too() {
 fn a_newer_database_is_left_alone() {
     let (place, _) = used();
     let database = rusqlite::Connection::open(database_file(&place)).expect("the database");
-    database.execute_batch("PRAGMA user_version = 2; UPDATE meta SET value = 2 WHERE name = 'version'").expect("newer");
+    database.execute_batch("PRAGMA user_version = 9; UPDATE meta SET value = 9 WHERE name = 'version'").expect("newer");
     drop(database);
     let before = content(&place);
     for recover in [false, true] {

@@ -44,6 +44,9 @@ fn a_question_is_shown_whole() {
     assert_eq!(question["input"].to_string(), INPUT);
     assert_eq!(question["description"], "Ask for it");
     assert_eq!(question["suggestions"][0]["type"], "addRules");
+    // Claude's own is for a terminal; what any client can show is without what steers one.
+    assert_eq!(question["request"]["decision_reason"], "\u{1b}[1mtouch\u{1b}[22m makes a file");
+    assert_eq!(question["reason"], "touch makes a file");
     assert_eq!(question["request"]["subtype"], "can_use_tool");
     assert_eq!(question["request"]["input"], question["input"]);
     let state = |client: &Client| client.must("getSession", json!({"sessionId": asked.session}))["session"].clone();
@@ -179,7 +182,11 @@ fn a_question_is_cancelled_with_its_turn() {
         let resolved = asked.one.wait_event("permissionResolved", |_| true);
         let response = asked.one.wait_response(&asked.prompt);
         if how == "deny" {
-            assert_eq!(resolved["behavior"], "deny");
+            assert_eq!(
+                (&resolved["behavior"], &response["status"]),
+                (&json!("deny"), &json!("interrupted")),
+                "{response}"
+            );
         } else {
             assert_eq!((&resolved["behavior"], &response["status"]), (&json!("cancelled"), &json!("interrupted")));
             assert!([by, "claude"].contains(&resolved["by"].as_str().expect("who")), "{how}: {resolved}");

@@ -5,9 +5,11 @@ use serde_json::{Value, json};
 use super::{builder, client, go, go_file, keys, server, text_client, viewer};
 use crate::support::client::Client;
 
-const SESSION: [&str; 20] = [
+const SESSION: [&str; 26] = [
     "agent",
     "agentVersion",
+    "contextTokens",
+    "contextWindow",
     "costUsd",
     "createdAt",
     "cwd",
@@ -19,19 +21,23 @@ const SESSION: [&str; 20] = [
     "openQuestions",
     "permissionMode",
     "queue",
+    "rateLimit",
     "running",
     "sessionId",
     "source",
     "state",
+    "tasks",
     "title",
+    "todos",
     "turns",
+    "usage",
     "viewers",
 ];
 
 fn check_session(session: &Value) {
     let mut expected = SESSION.to_vec();
     if session["state"] == "failed" {
-        expected.insert(6, "failure");
+        expected.insert(8, "failure");
         assert_eq!(keys(&session["failure"]), ["code", "message", "stderr"]);
     }
     assert_eq!(keys(session), expected);
@@ -65,7 +71,17 @@ fn fields(name: &str, data: &Value) -> Vec<&'static str> {
         "claudeEvent" => vec!["event", "seq", "sessionId"],
         "prompt" => vec!["promptId", "seq", "sessionId", "text", "userMessageId"],
         "permissionRequest" => {
-            vec!["description", "input", "request", "requestId", "seq", "sessionId", "suggestions", "toolName"]
+            vec![
+                "description",
+                "input",
+                "reason",
+                "request",
+                "requestId",
+                "seq",
+                "sessionId",
+                "suggestions",
+                "toolName",
+            ]
         }
         "permissionResolved" => vec!["behavior", "by", "requestId", "seq", "sessionId"],
         // While a prompt runs a notice names it, beyond the contract.

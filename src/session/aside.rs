@@ -1,0 +1,66 @@
+//! What Claude's lines tell beside the answer: it stands in the summary, which goes out when that changes.
+
+use super::events::RateLimited;
+use super::fanout::Batch;
+use super::state::{NAME_CHARS_MAX, State, shortened};
+use crate::proto::claude::{Kind, RateLimit};
+
+impl State {
+    /// Takes note of a line; of a piece of the answer there is nothing to note.
+    pub(super) fn on_aside(&mut self, line: &Kind<'_>, batch: &mut Batch) {
+        let changed = match line {
+            Kind::Assistant { tool_uses, context, .. } => {
+                tool_uses.iter().for_each(|tool| self.todos.on_use(tool));
+                context.as_ref().is_some_and(|context| self.account.follow(context))
+            }
+            Kind::User { tool_results, tool_outcome, .. } => self.todos.on_result(tool_results, *tool_outcome),
+            Kind::BackgroundTasks(all) => self.tasks.replace(all),
+            Kind::Task { subtype, news } => self.tasks.follow(subtype, news),
+            Kind::RateLimit(limit) => self.on_rate_limit(limit, batch),
+            Kind::Retry(retry) => {
+                self.on_retry(retry, batch);
+                true
+            }
+            Kind::Compacted => self.account.begin_conversation(),
+            Kind::PermissionMode(mode) => {
+                self.follow_permission_mode(mode);
+                false
+            }
+            Kind::Title(title) => {
+                self.on_title(title);
+                false
+            }
+            _ => false,
+        };
+        self.changed |= changed;
+    }
+
+    /// Another conversation has begun: what was told of the last does not hold for it.
+    pub(super) fn forget_asides(&mut self) {
+        let (had_context, had_todos) = (self.account.begin_conversation(), self.todos.clear());
+        self.changed |= had_context || had_todos;
+    }
+
+    /// How much of the account's limits is used: viewers are told when it comes near the end. `true`: that is news.
+    fn on_rate_limit(&mut self, limit: &RateLimit<'_>, batch: &mut Batch) -> bool {
+        let name = |name: &str| shortened(name, NAME_CHARS_MAX);
+        let now = RateLimited {
+            status: name(&limit.status),
+            kind: limit.kind.as_deref().map(name),
+            resets_at: limit.resets_at.map(|seconds| seconds.saturating_mul(1000)),
+            utilization: limit.utilization,
+        };
+        let before = self.rate_limit.replace(now.clone());
+        if before.as_ref() == Some(&now) {
+            return false;
+        }
+        let is_news =
+            before.is_none_or(|before| (before.status, before.kind) != (now.status.clone(), now.kind.clone()));
+        if is_news && now.status == "allowed_warning" {
+            let which = now.kind.as_deref().map(|kind| format!(" ({kind})")).unwrap_or_default();
+            let text = format!("the account's limit{which} is nearly used up");
+            self.notice(batch, "warning", "rate_limit_warning", &text);
+        }
+        true
+    }
+}

@@ -1,0 +1,78 @@
+//! Text that was made for a terminal, as a sentence for any client.
+
+use super::state::shortened;
+
+const ESCAPE: char = '\u{1b}';
+
+/// On one line, without the sequences that steer a terminal, nor characters that are not seen; cut after `chars`.
+pub(super) fn plain(text: &str, chars: usize) -> String {
+    let mut seen = String::with_capacity(text.len());
+    let mut rest = text.chars().peekable();
+    while let Some(c) = rest.next() {
+        match c {
+            ESCAPE => skip_sequence(&mut rest),
+            '\u{9b}' => skip_control_sequence(&mut rest),
+            c if c.is_whitespace() => seen.push(' '),
+            c if c.is_control() || is_mark_of_direction(c) => {}
+            c => seen.push(c),
+        }
+    }
+    shortened(&seen, chars)
+}
+
+type Chars<'a> = std::iter::Peekable<std::str::Chars<'a>>;
+
+/// What follows an escape character (ECMA-48, 5.3 and 5.6).
+fn skip_sequence(rest: &mut Chars<'_>) {
+    match rest.next() {
+        Some('[') => skip_control_sequence(rest),
+        // A command or a string: it ends with BEL, or an escape and a backslash.
+        Some(']' | 'P' | 'X' | '^' | '_') => {
+            while let Some(c) = rest.next() {
+                if c == '\u{7}' || c == '\u{9c}' || (c == ESCAPE && rest.next_if_eq(&'\\').is_some()) {
+                    return;
+                }
+            }
+        }
+        // The set of characters: one more follows.
+        Some(' '..='/') => while rest.next().is_some_and(|c| matches!(c, ' '..='/')) {},
+        _ => {}
+    }
+}
+
+/// Up to its final character.
+fn skip_control_sequence(rest: &mut Chars<'_>) {
+    while rest.next_if(|c| matches!(c, '\u{20}'..='\u{3f}')).is_some() {}
+    rest.next_if(|c| matches!(c, '\u{40}'..='\u{7e}'));
+}
+
+fn is_mark_of_direction(c: char) -> bool {
+    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_steers_a_terminal_is_gone() {
+        let cases = [
+            ("plain, äöü 漢", "plain, äöü 漢"),
+            ("\u{1b}[1mbold\u{1b}[22m and \u{1b}[38;2;1;2;3mcolour\u{1b}[0m", "bold and colour"),
+            ("\u{1b}]8;;http://x\u{7}link\u{1b}]8;;\u{1b}\\ end", "link end"),
+            ("\u{1b}(Ba \u{9b}31mred\u{9b}m", "a red"),
+            ("two\r\n\tlines\u{0}\u{202e}", "two lines"),
+            ("\u{1b}[", ""),
+            ("\u{1b}]never ended", ""),
+            ("cut at ten", "cut at ten"),
+            ("cut at eleven", "cut at ele…"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(
+                plain(text, 10.max(expected.chars().count() - usize::from(expected.ends_with('…')))),
+                expected,
+                "{text:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! What Claude does in the background: commands, sub-agents.
+//!
+//! 2.1.330 tells the whole list whenever it changes; 2.1.197 only what becomes of each task. Both are followed, so that a
+//! process with something in the background is not put to sleep.
+
+use serde::Serialize;
+
+use super::state::{NAME_CHARS_MAX, shortened};
+use crate::proto::claude::{Task, TaskNews};
+
+/// So many are kept.
+const TASKS_MAX: usize = 100;
+
+/// What a task is for is cut.
+const DESCRIPTION_CHARS_MAX: usize = 200;
+
+/// How a task that is over is called.
+const ENDED: [&str; 5] = ["completed", "failed", "killed", "stopped", "cancelled"];
+
+/// A background task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BackgroundTask {
+    /// Its name, for `stopTask`.
+    pub task_id: String,
+    /// `local_bash`, `local_agent`, …
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// What it is for.
+    pub description: String,
+    /// The use of a tool that has started it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tool_use_id: Option<String>,
+}
+
+/// Those of one process, the oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Tasks(Vec<BackgroundTask>);
+
+impl Tasks {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn list(&self) -> &[BackgroundTask] {
+        &self.0
+    }
+
+    /// This is all there is. `true`: that is news.
+    pub fn replace(&mut self, all: &[Task<'_>]) -> bool {
+        let mut new: Vec<_> = all.iter().take(TASKS_MAX).map(task).collect();
+        for task in &mut new {
+            let known = self.0.iter().find(|known| known.task_id == task.task_id);
+            task.tool_use_id = known.and_then(|known| known.tool_use_id.clone());
+        }
+        let changed = new != self.0;
+        self.0 = new;
+        changed
+    }
+
+    /// What became of one. `true`: viewers are to know. Progress is not news: it would come with every step.
+    pub fn follow(&mut self, subtype: &str, news: &TaskNews<'_>) -> bool {
+        let id = shortened(&news.task.id, NAME_CHARS_MAX);
+        let known = self.0.iter().position(|known| known.task_id == id);
+        let has_ended = news.status.as_deref().is_some_and(|status| ENDED.contains(&status));
+        match (subtype, known) {
+            ("task_notification", Some(at)) => drop(self.0.remove(at)),
+            (_, Some(at)) if has_ended => drop(self.0.remove(at)),
+            ("task_started", Some(at)) => {
+                let tool_use_id = news.tool_use_id.as_ref().map(|id| shortened(id, NAME_CHARS_MAX));
+                let changed = self.0[at].tool_use_id != tool_use_id;
+                self.0[at].tool_use_id = tool_use_id;
+                return changed;
+            }
+            ("task_started", None) if !has_ended && self.0.len() < TASKS_MAX => {
+                let tool_use_id = news.tool_use_id.as_ref().map(|id| shortened(id, NAME_CHARS_MAX));
+                self.0.push(BackgroundTask { tool_use_id, ..task(&news.task) });
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+fn task(task: &Task<'_>) -> BackgroundTask {
+    BackgroundTask {
+        task_id: shortened(&task.id, NAME_CHARS_MAX),
+        kind: task.kind.as_ref().map(|kind| shortened(kind, NAME_CHARS_MAX)),
+        description: shortened(task.description.as_deref().unwrap_or_default(), DESCRIPTION_CHARS_MAX),
+        tool_use_id: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::claude::{Kind, parse};
+
+    /// Follows the lines, and gives the names of what is there after each, with a mark where that was news.
+    fn check(lines: &[(&str, &str)]) {
+        let mut tasks = Tasks::default();
+        for (line, expected) in lines {
+            let line = format!(r#"{{"type":"system",{line}}}"#);
+            let news = match parse(line.as_bytes()).map(|line| line.kind) {
+                Ok(Kind::Task { subtype, news }) => tasks.follow(&subtype, &news),
+                Ok(Kind::BackgroundTasks(all)) => tasks.replace(&all),
+                other => panic!("{line}: {other:?}"),
+            };
+            let names: Vec<&str> = tasks.list().iter().map(|task| task.task_id.as_str()).collect();
+            assert_eq!(format!("{}{}", names.join(" "), if news { "!" } else { "" }), *expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_old_tell_of_each_task() {
+        check(&[
+            (r#""subtype":"task_started","task_id":"a","description":"d","task_type":"local_bash""#, "a!"),
+            (r#""subtype":"task_started","task_id":"b""#, "a b!"),
+            (r#""subtype":"task_progress","task_id":"a","description":"half way""#, "a b"),
+            (r#""subtype":"task_updated","task_id":"a","patch":{"status":"running"}"#, "a b"),
+            (r#""subtype":"task_updated","task_id":"a","patch":{"status":"completed","end_time":1}"#, "b!"),
+            (r#""subtype":"task_notification","task_id":"a","status":"completed""#, "b"),
+            (r#""subtype":"task_notification","task_id":"b","status":"never_heard_of""#, "!"),
+            (r#""subtype":"task_progress","task_id":"c""#, ""),
+        ]);
+    }
+
+    #[test]
+    fn the_new_tell_the_whole_list() {
+        check(&[
+            (r#""subtype":"background_tasks_changed","tasks":[{"task_id":"a","description":"d"}]"#, "a!"),
+            (r#""subtype":"background_tasks_changed","tasks":[{"task_id":"a","description":"d"}]"#, "a"),
+            (r#""subtype":"task_started","task_id":"a","tool_use_id":"toolu","description":"d""#, "a!"),
+            (r#""subtype":"background_tasks_changed","tasks":[{"task_id":"a","description":"d"},{}]"#, "a !"),
+            (r#""subtype":"background_tasks_changed","tasks":[]"#, "!"),
+        ]);
+    }
+}
