@@ -137,7 +137,7 @@ fn accept<P: Protocol>(shared: &Arc<Shared<P>>, listener: &TcpListener, stopped:
 }
 
 fn serve<P: Protocol>(shared: &Arc<Shared<P>>, socket: TcpStream, peer: SocketAddr) {
-    if shared.sockets() >= shared.options.max_connections && !shared.evict_idle() {
+    if !shared.make_room() {
         log::warn!("{peer}: refused, there are too many connections (--max-connections)");
         return refuse(&socket);
     }

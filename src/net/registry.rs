@@ -82,18 +82,18 @@ impl<P: Protocol> Shared<P> {
         self.keys.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// How many sockets are open.
-    pub fn sockets(&self) -> usize {
-        self.sockets.lock().len()
-    }
-
-    /// Ends the socket that has been open longest without a request on it: whoever opens many and says nothing must not
-    /// keep others out. `false`: all are in use.
-    pub fn evict_idle(&self) -> bool {
+    /// Whether one more socket may come. If there are too many, the one goes that has been open longest without a request on
+    /// it: whoever opens many and says nothing must not keep others out. `false`: all are in use.
+    pub fn make_room(&self) -> bool {
         let mut sockets = self.sockets.lock();
+        if sockets.len() < self.options.max_connections {
+            return true;
+        }
         let idle = sockets.iter().filter(|(_, open)| !open.websocket && !open.busy).map(|(key, _)| *key).min();
-        let evicted = idle.and_then(|key| sockets.remove(&key));
-        evicted.is_some_and(|open| open.socket.shutdown(Shutdown::Both).is_ok())
+        let Some(evicted) = idle.and_then(|key| sockets.remove(&key)) else { return false };
+        // One whose client has gone cannot be shut, and makes room all the same.
+        let _ = evicted.socket.shutdown(Shutdown::Both);
+        true
     }
 
     /// Shuts all sockets, or only those that speak HTTP; for the end of the server.

@@ -310,6 +310,13 @@ fn there_are_only_so_many_connections() {
 }
 
 #[test]
+fn sockets_that_are_about_to_end_keep_nobody_out() {
+    let server = builder().arg("--max-connections=1").start();
+    let statuses: Vec<u16> = (0..200).map(|_| server.http("GET", "/health", &[]).status).collect();
+    assert_eq!(statuses, [200; 200]);
+}
+
+#[test]
 fn clients_that_poll_count_without_a_socket_of_their_own() {
     let server = builder().arg("--max-connections=4").start();
     let open = || server.http("GET", "/socket.io/?EIO=4&transport=polling", &[]);

@@ -650,7 +650,8 @@ pub fn http(port: u16, method: &str, path: &str, headers: &[(&str, &str)], body:
     http_raw(port, &[request.as_bytes(), body].concat())
 }
 
-/// Writes these bytes to a new connection and reads one answer.
+/// Writes these bytes to a new connection and reads one answer; to the end of the connection, where that is its last: then
+/// the server is done with it, too.
 ///
 /// # Panics
 /// When there is no well-formed answer within [`DEADLINE`].
@@ -659,7 +660,12 @@ pub fn http_raw(port: u16, request: &[u8]) -> HttpAnswer {
     stream.set_read_timeout(Some(DEADLINE)).expect("a live socket");
     // A server may answer and close before it has read everything.
     let _ = stream.write_all(request);
-    read_answer(&mut BufReader::new(stream)).expect("a well-formed HTTP answer")
+    let mut reader = BufReader::new(stream);
+    let answer = read_answer(&mut reader).expect("a well-formed HTTP answer");
+    if answer.header("connection") == Some("close") {
+        let _ = io::copy(&mut reader, &mut io::sink());
+    }
+    answer
 }
 
 /// Reads one answer: to its `Content-Length`, its last chunk, or the end of the connection where it has neither.
