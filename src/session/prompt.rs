@@ -258,7 +258,7 @@ impl State {
             number: self.prompts,
             marked,
             asked: None,
-            uuid: None,
+            uuid: uuid_v4(),
             id: ask.prompt_id,
             text: ask.text,
             content: ask.content,
@@ -359,17 +359,15 @@ impl State {
             && self.interrupt.is_none()
             && let Some(mut prompt) = self.queue.pop_front()
         {
-            let uuid = prompt.uuid.get_or_insert_with(uuid_v4).clone();
             self.record_asked(batch, &mut prompt);
-            self.running =
-                Some(Running { prompt, uuid, marking: false, written: false, begun: false, interrupted: false });
+            self.running = Some(Running { prompt, marking: false, written: false, begun: false, interrupted: false });
             self.changed = true;
         }
         let Some(running) = self.running.as_mut().filter(|running| !running.written) else { return };
         match self.phase {
             Phase::Idle if running.prompt.marked => {
                 running.written = true;
-                let line = claude::user_line(&running.uuid, running.prompt.for_claude());
+                let line = claude::user_line(&running.prompt.uuid, running.prompt.for_claude());
                 self.phase = Phase::Busy;
                 self.changed = true;
                 self.use_place(session);

@@ -150,8 +150,8 @@ pub(super) struct Prompt {
     pub marked: bool,
     /// The number of its event, once that went out.
     pub asked: Option<u64>,
-    /// Claude's name for it, made when it is its turn.
-    pub uuid: Option<String>,
+    /// Claude's name for it. It is stored from the beginning: its event may be seen, then lost in a crash and sent again.
+    pub uuid: String,
     /// The client's name for it.
     pub id: String,
     /// What the user typed: what viewers see.
@@ -185,8 +185,6 @@ pub(super) struct Accepting {
 /// The prompt that is with Claude, or is next.
 pub(super) struct Running {
     pub prompt: Prompt,
-    /// Claude's name for it.
-    pub uuid: String,
     /// It is being marked as written in the store.
     pub marking: bool,
     /// It was handed to the process.

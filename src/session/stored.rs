@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use serde::Deserialize;
-
 use super::account::Kept;
 use super::conversation::{Conversation, Covered, is_uuid};
 use super::error::Error;
@@ -11,7 +9,7 @@ use super::events::{Failure, PromptAsked, Summary, json, now_ms};
 use super::fanout::{Audience, Batch};
 use super::log::Log;
 use super::session::Session;
-use super::state::{Choices, Context, Phase, Prompt, State, storage_error};
+use super::state::{Choices, Context, Phase, Prompt, State, storage_error, uuid_v4};
 use crate::config::BYPASS_PERMISSIONS;
 use crate::store::{Change, Key, OpenPrompt, PromptRow, PromptState, SessionRow, Submission, Trouble};
 
@@ -102,40 +100,18 @@ impl Session {
         if prompts.is_empty() && questions.is_empty() {
             return Ok(());
         }
-        // Viewers know them by it.
-        let prompts: Vec<_> = prompts
-            .into_iter()
-            .map(|prompt| {
-                let uuid = self.told_uuid(&prompt);
-                (prompt, uuid)
-            })
-            .collect();
         log::info!("session {}: takes up {} prompt(s) of the server before", self.id, prompts.len());
         self.with(|state, batch| {
             for request_id in questions {
                 state.record_resolved(batch, &request_id, "cancelled", "restart");
             }
-            for (prompt, uuid) in prompts {
-                state.take_up(prompt, uuid, batch);
+            for prompt in prompts {
+                state.take_up(prompt, batch);
             }
             state.changed = true;
             state.advance(batch, self);
         });
         Ok(())
-    }
-}
-
-impl Session {
-    /// Claude's name for a prompt, as its event has it.
-    fn told_uuid(&self, prompt: &OpenPrompt) -> Option<String> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Asked {
-            user_message_id: String,
-        }
-        let event = self.event(prompt.seq?).ok().flatten()?;
-        let told = serde_json::from_str::<Asked>(&event).ok()?.user_message_id;
-        is_uuid(&told).then_some(told)
     }
 }
 
@@ -215,12 +191,12 @@ impl State {
         }
     }
 
-    fn take_up(&mut self, open: OpenPrompt, uuid: Option<String>, batch: &mut Batch) {
+    fn take_up(&mut self, open: OpenPrompt, batch: &mut Batch) {
         let mut prompt = Prompt {
             number: open.number,
             marked: open.state == PromptState::Written,
             asked: open.seq,
-            uuid,
+            uuid: open.uuid.filter(|uuid| is_uuid(uuid)).unwrap_or_else(uuid_v4),
             id: open.id,
             text: open.text,
             content: open.content,
@@ -252,7 +228,7 @@ impl State {
         let essentials = format!(r#""promptId":{}"#, json(&prompt.id));
         self.record(batch, Audience::All, "prompt", &essentials, |seq| {
             let Prompt { id: prompt_id, uuid, text, attachments, .. } = &*prompt;
-            let user_message_id = uuid.as_deref();
+            let user_message_id = Some(uuid.as_str());
             json(&PromptAsked { session_id: &id, seq, prompt_id, user_message_id, text, attachments })
         });
         self.pending.push(Change::Asked(self.key, prompt.id.clone(), seq));
@@ -266,6 +242,7 @@ impl Prompt {
             session,
             number: self.number,
             id: self.id.clone(),
+            uuid: self.uuid.clone(),
             state,
             time: now_ms(),
             text: self.text.clone(),

@@ -285,7 +285,7 @@ impl State {
     }
 
     fn mark_begun(&mut self, uuid: &str) {
-        if let Some(running) = self.running.as_mut().filter(|running| running.uuid == uuid) {
+        if let Some(running) = self.running.as_mut().filter(|running| running.prompt.uuid == uuid) {
             running.begun = true;
         }
     }
@@ -294,7 +294,7 @@ impl State {
         (self.tells_lifecycle, self.names_prompts) = (true, true);
         match state {
             "started" => self.mark_begun(uuid),
-            "completed" | "cancelled" if self.running.as_ref().is_some_and(|running| running.uuid == uuid) => {
+            "completed" | "cancelled" if self.running.as_ref().is_some_and(|running| running.prompt.uuid == uuid) => {
                 // The result, which comes first, was missed (a line too long) or did not name its prompt.
                 log::warn!("session {}: a prompt was {state} without a result of its own", self.id);
                 let status = if state == "cancelled" { "interrupted" } else { "done" };
@@ -317,7 +317,7 @@ impl State {
             if outcome.prompts.is_empty() {
                 running.begun || !self.names_prompts || (command && !self.tells_lifecycle)
             } else {
-                outcome.prompts.iter().any(|uuid| *uuid == running.uuid)
+                outcome.prompts.iter().any(|uuid| *uuid == running.prompt.uuid)
             }
         });
         let (is_ours, interrupted) = (ours.is_some(), ours.is_some_and(|running| running.interrupted));
@@ -410,7 +410,7 @@ impl State {
             return self.on_initialized(answer, batch, session);
         }
         if self.interrupt.as_ref().is_some_and(|interrupt| interrupt.request_id == request_id) {
-            let missed = self.running.as_ref().is_some_and(|running| still_queued(answer, &running.uuid));
+            let missed = self.running.as_ref().is_some_and(|running| still_queued(answer, &running.prompt.uuid));
             self.end_interrupt();
             if missed && self.turn.is_some() {
                 self.interrupt_again();

@@ -189,6 +189,8 @@ pub struct PromptRow {
     /// Counts the session's prompts from 1.
     pub number: u64,
     pub id: String,
+    /// Claude's name for it.
+    pub uuid: String,
     pub state: PromptState,
     pub time: u64,
     pub text: String,
@@ -422,8 +424,8 @@ fn accept(to: &Transaction<'_>, prompt: &PromptRow) -> rusqlite::Result<Accepted
     if let Some(row) = rows.next()? {
         return Ok(if row.get(0)? { Accepted::Again } else { Accepted::Conflict });
     }
-    let sql = "INSERT INTO prompts (key, session, id, state, time, text, content, attachments) \
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    let sql = "INSERT INTO prompts (key, session, id, state, time, text, content, attachments, uuid) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
     to.prepare_cached(sql)?.execute(params![
         numbered_key(prompt.session, prompt.number),
         prompt.session,
@@ -433,6 +435,7 @@ fn accept(to: &Transaction<'_>, prompt: &PromptRow) -> rusqlite::Result<Accepted
         prompt.text,
         prompt.content,
         prompt.attachments,
+        prompt.uuid,
     ])?;
     Ok(Accepted::New)
 }
@@ -462,7 +465,7 @@ fn copy_conversation(to: &Transaction<'_>, new: Key, old: Key, seq: u64, log: i6
                WHERE key > ?3 AND key <= ?4";
     to.execute(sql, params![first_key(old), first_key(new), first_key(old), numbered_key(old, seq), log])?;
     let sql = "INSERT INTO prompts SELECT key - ?1 + ?2, ?4, id, state, time, seq, end_seq, text, content, attachments, \
-               response FROM prompts WHERE session = ?3 AND state >= 2 AND end_seq <= ?5";
+               response, uuid FROM prompts WHERE session = ?3 AND state >= 2 AND end_seq <= ?5";
     to.execute(sql, params![first_key(old), first_key(new), old, new, seq])?;
     Ok(())
 }

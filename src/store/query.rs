@@ -10,7 +10,7 @@ use super::{Key, PromptState, SessionRow, Store, Trouble, event_head, response_h
 pub(super) const UNFINISHED: &str = "SELECT id FROM sessions WHERE key IN \
     (SELECT session FROM prompts WHERE state < 2 UNION SELECT session FROM questions WHERE behavior IS NULL)";
 
-pub(super) const OPEN_PROMPTS: &str = "SELECT id, state, seq, text, content, attachments, key FROM prompts \
+pub(super) const OPEN_PROMPTS: &str = "SELECT id, state, seq, text, content, attachments, key, uuid FROM prompts \
     WHERE session = ?1 AND state < 2 ORDER BY key";
 
 pub(super) const RESPONSES: &str = "SELECT end_seq, response, id FROM prompts WHERE key > ?1 AND key < ?2 \
@@ -39,6 +39,8 @@ pub struct OpenPrompt {
     /// Counts the session's prompts from 1.
     pub number: u64,
     pub id: String,
+    /// Claude's name for it. An older server did not keep it.
+    pub uuid: Option<String>,
     pub state: PromptState,
     /// The number of its event, if it had one.
     pub seq: Option<u64>,
@@ -115,6 +117,7 @@ impl Store {
                 Ok(OpenPrompt {
                     number: number(row.get(6)?, session),
                     id: row.get(0)?,
+                    uuid: row.get(7).unwrap_or_default(),
                     state: PromptState::of(row.get(1)?),
                     seq: row.get(2)?,
                     is_damaged: text.is_err() || !content.as_ref().is_ok_and(|content| is_content(content.as_deref())),

@@ -110,7 +110,8 @@ END;
 ";
 
 /// What a session has used, how full its context is, and what Claude has to do: JSON, of which no query looks at a part.
-const SECOND: &str = "ALTER TABLE sessions ADD COLUMN account TEXT";
+/// Claude's name for a prompt, which viewers may have been told before an event of it was stored.
+const SECOND: &str = "ALTER TABLE sessions ADD COLUMN account TEXT; ALTER TABLE prompts ADD COLUMN uuid TEXT";
 
 /// Brings the database up to [`VERSION`], all or nothing.
 pub fn migrate(connection: &mut Connection, from: i64) -> rusqlite::Result<()> {

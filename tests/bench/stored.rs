@@ -99,6 +99,7 @@ fn session(store: &Store, id: &str, number: u64, events: u64, random: &mut fastr
             session: key,
             number: turn,
             id: id_of_prompt.clone(),
+            uuid: format!("f0000000-0000-4000-8000-{number:012}"),
             state: PromptState::Written,
             time: 1_700_000_000_000 + number,
             text: prompt.clone(),

@@ -174,6 +174,7 @@ fn prompt(session: &SessionRow, number: u64, id: &str, text: &str) -> Change {
         session: session.key,
         number,
         id: id.into(),
+        uuid: format!("uuid of {id}"),
         state: PromptState::Accepted,
         time: 1,
         text: text.into(),

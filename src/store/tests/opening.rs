@@ -145,16 +145,20 @@ fn a_newer_database_is_told_from_a_damaged_one() {
 fn an_older_database_is_brought_up_to_date_and_keeps_what_it_has() {
     let place = Place::new();
     let session = place.add("mine");
-    place.write(vec![event(&session, 1, "")]);
+    place.write(vec![event(&session, 1, ""), prompt(&session, 1, "p1", "words")]);
     let dir = place.stopped();
     let database = Connection::open(dir.path().join(FILE_NAME)).expect("opened");
-    let older = "ALTER TABLE sessions DROP COLUMN account; PRAGMA user_version = 1; \
-                 UPDATE meta SET value = 1 WHERE name = 'version'";
+    let older = "ALTER TABLE sessions DROP COLUMN account; ALTER TABLE prompts DROP COLUMN uuid; \
+                 PRAGMA user_version = 1; UPDATE meta SET value = 1 WHERE name = 'version'";
     database.execute_batch(older).expect("done");
     drop(database);
     let place = Place::at(dir);
     assert_eq!(place.store.session(&session.id).expect("read").as_ref(), Some(&session));
     assert_eq!(numbers(&place.store, &session), [1]);
+    place.write(vec![prompt(&session, 2, "p2", "more words")]);
+    let open = place.store.open_prompts(session.key).expect("read");
+    let names: Vec<_> = open.iter().map(|prompt| (prompt.id.as_str(), prompt.uuid.as_deref())).collect();
+    assert_eq!(names, [("p1", None), ("p2", Some("uuid of p2"))]);
     let with_account = SessionRow { account: Some("{}".into()), ..session };
     place.write(vec![Change::Session(with_account.clone().into())]);
     let stopped = Place::at(place.stopped());

@@ -57,6 +57,7 @@ impl Commits {
             session: key,
             number,
             id: format!("prompt_{number}"),
+            uuid: format!("f0000000-0000-4000-8000-{number:012}"),
             state: PromptState::Written,
             time: number,
             text: PROMPT.into(),
