@@ -4,6 +4,9 @@
 //! own next deadline. The timer keeps weak references, so a deadline never keeps a closed connection or a deleted
 //! session alive. A wake-up that came too early is harmless: the object looks at the clock and answers when it wants
 //! to be woken next. So nobody ever cancels anything here.
+//!
+//! Deadlines that lie close together are met together, at the last moment of the first of them: with a thousand idle
+//! connections it is not the pings that cost, but waking up for each.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -14,6 +17,9 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
+
+/// A deadline may be met later by this part of the time that was left when it was set: after 25 s, by a quarter of one.
+const LATENESS_PART: u32 = 100;
 
 /// Something with deadlines of its own.
 pub trait Timed: Send + Sync {
@@ -43,14 +49,17 @@ struct Queue {
 }
 
 struct Entry {
+    /// Not before this.
     at: Instant,
+    /// Not after this, as far as it depends on the timer.
+    latest: Instant,
     order: u64,
     what: Weak<dyn Timed>,
 }
 
 impl PartialEq for Entry {
     fn eq(&self, other: &Self) -> bool {
-        (self.at, self.order) == (other.at, other.order)
+        (self.latest, self.order) == (other.latest, other.order)
     }
 }
 impl Eq for Entry {}
@@ -61,7 +70,7 @@ impl PartialOrd for Entry {
 }
 impl Ord for Entry {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.order).cmp(&(other.at, other.order))
+        (self.latest, self.order).cmp(&(other.latest, other.order))
     }
 }
 
@@ -79,9 +88,9 @@ impl Timer {
 
     /// Wakes `what` at `at` (or a little later, never earlier).
     pub fn wake(&self, at: Instant, what: Weak<dyn Timed>) {
+        let now = Instant::now();
         let mut queue = self.shared.queue.lock();
-        let first = queue.heap.peek().is_none_or(|Reverse(entry)| at < entry.at);
-        queue.push(at, what);
+        let first = queue.push(now, at, what);
         drop(queue);
         if first {
             self.shared.earlier.notify_one();
@@ -96,10 +105,22 @@ impl Timer {
 }
 
 impl Queue {
-    fn push(&mut self, at: Instant, what: Weak<dyn Timed>) {
+    /// Whether the thread, which may sleep until what was the first so far, has to wake earlier.
+    fn push(&mut self, now: Instant, at: Instant, what: Weak<dyn Timed>) -> bool {
         self.count += 1;
-        let order = self.count;
-        self.heap.push(Reverse(Entry { at, order, what }));
+        let latest = at + at.saturating_duration_since(now) / LATENESS_PART;
+        let first = self.heap.peek().is_none_or(|Reverse(entry)| latest < entry.latest);
+        self.heap.push(Reverse(Entry { at, latest, order: self.count, what }));
+        first
+    }
+
+    /// What is due at `now`; else how long there is nothing, or that there is nothing at all.
+    fn pop_due(&mut self, now: Instant) -> Result<Entry, Option<Instant>> {
+        match self.heap.peek() {
+            None => Err(None),
+            Some(Reverse(entry)) if entry.at > now => Err(Some(entry.latest)),
+            Some(_) => Ok(self.heap.pop().expect("there is one").0),
+        }
     }
 }
 
@@ -108,28 +129,29 @@ impl Shared {
         let mut queue = self.queue.lock();
         while !queue.stopped {
             let now = Instant::now();
-            match queue.heap.peek() {
-                None => self.earlier.wait(&mut queue),
-                Some(Reverse(entry)) if entry.at > now => {
-                    let at = entry.at;
-                    self.earlier.wait_until(&mut queue, at);
+            let entry = match queue.pop_due(now) {
+                Ok(entry) => entry,
+                Err(None) => {
+                    self.earlier.wait(&mut queue);
+                    continue;
                 }
-                Some(_) => {
-                    let Some(Reverse(entry)) = queue.heap.pop() else { continue };
-                    // Called without the lock: what is due may well schedule something itself.
-                    drop(queue);
-                    let what = entry.what.upgrade();
-                    // A fault in one must not take everybody's heartbeat with it.
-                    let next = catch_unwind(AssertUnwindSafe(|| what.and_then(|what| what.on_deadline(now))));
-                    let next = next.unwrap_or_else(|_| {
-                        log::error!("a deadline was missed because of a fault in this server");
-                        None
-                    });
-                    queue = self.queue.lock();
-                    if let Some(at) = next {
-                        queue.push(at, entry.what);
-                    }
+                Err(Some(until)) => {
+                    self.earlier.wait_until(&mut queue, until);
+                    continue;
                 }
+            };
+            // Called without the lock: what is due may well schedule something itself.
+            drop(queue);
+            let what = entry.what.upgrade();
+            // A fault in one must not take everybody's heartbeat with it.
+            let next = catch_unwind(AssertUnwindSafe(|| what.and_then(|what| what.on_deadline(now))));
+            let next = next.unwrap_or_else(|_| {
+                log::error!("a deadline was missed because of a fault in this server");
+                None
+            });
+            queue = self.queue.lock();
+            if let Some(at) = next {
+                queue.push(now, at, entry.what);
             }
         }
     }
@@ -177,6 +199,26 @@ mod tests {
         assert!(seen[1].1 >= later && seen[2].1 >= later + Duration::from_millis(5));
         timer.stop();
         thread.join().expect("ends");
+    }
+
+    #[test]
+    fn what_is_due_close_together_is_met_together() {
+        let start = Instant::now();
+        let at = |ms: u64| start + Duration::from_millis(ms);
+        let (what, _fired) = probe(1, vec![]);
+        let what: Arc<dyn Timed> = what;
+        let mut queue = Queue::default();
+        let mut push = |set: u64, due: u64| queue.push(at(set), at(due), Arc::downgrade(&what));
+        // 25 s may become 25.25 s; half a second only 5 ms more, so that one comes first.
+        assert!(push(0, 25_000) && !push(100, 25_100) && push(24_600, 25_100) && !push(24_600, 25_200));
+        let mut pop = |ms: u64| match queue.pop_due(at(ms)) {
+            Ok(entry) => Ok((entry.at - start).as_millis()),
+            Err(until) => Err(until.map(|until| (until - start).as_millis())),
+        };
+        assert_eq!(pop(24_999), Err(Some(25_105)));
+        assert_eq!([pop(25_105), pop(25_105), pop(25_105)], [Ok(25_100), Err(Some(25_206)), Err(Some(25_206))]);
+        assert_eq!([pop(25_206), pop(25_206), pop(25_206)], [Ok(25_200), Ok(25_000), Ok(25_100)]);
+        assert_eq!(pop(25_206), Err(None));
     }
 
     #[test]
