@@ -95,6 +95,19 @@ impl Client {
         }
     }
 
+    /// Answers a ping that came with what was waited for: nothing need ever come behind it.
+    fn answer_pings(&mut self) {
+        let mut at = 0;
+        while let Some((payload, end)) = frame(&self.rest[at..]) {
+            if &self.rest[at + payload..at + end] == b"2" {
+                self.rest.drain(at..at + end);
+                self.say("3");
+            } else {
+                at += end;
+            }
+        }
+    }
+
     fn read_more(&mut self) {
         let mut buffer = [0; 16 * 1024];
         let count = self.socket.read(&mut buffer).expect("an answer");
@@ -137,7 +150,8 @@ impl Crowd {
     }
 
     /// Looks at one more.
-    pub fn add(&mut self, client: Client) {
+    pub fn add(&mut self, mut client: Client) {
+        client.answer_pings();
         client.socket.set_nonblocking(true).expect("a socket");
         let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: self.clients.len() as u64 };
         // SAFETY: both descriptors are open, `event` is valid.

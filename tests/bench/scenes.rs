@@ -178,8 +178,11 @@ pub fn idle_cpu(programs: &Programs, all: &[Contestant]) -> Vec<(Contestant, f64
         .collect();
     let before: Vec<u64> = running.iter().map(|(server, _)| system::cpu_ns(server.pid())).collect();
     std::thread::scope(|scope| {
-        for (_, crowd) in &mut running {
-            scope.spawn(|| crowd.receive(Some(now() + SECONDS * 1_000_000_000), |_, _| true));
+        for (server, crowd) in &mut running {
+            // Named, so that a panic tells whose client it was.
+            let thread = std::thread::Builder::new().name(server.who.name().to_owned());
+            let until = now() + SECONDS * 1_000_000_000;
+            thread.spawn_scoped(scope, move || crowd.receive(Some(until), |_, _| true)).expect("a thread");
         }
     });
     let used = running.iter().zip(before);
@@ -189,6 +192,10 @@ pub fn idle_cpu(programs: &Programs, all: &[Contestant]) -> Vec<(Contestant, f64
 /// Two clients of a stream that is flat out, one of which does not read for 6 s: the server's largest memory, and whether
 /// the other got every line meanwhile.
 pub fn stalled(programs: &Programs, who: Contestant) -> Numbers {
+    if who == Contestant::Floor {
+        // It keeps nothing for anyone: it would wait with the one that does not read.
+        return Vec::new();
+    }
     let server = programs.start(who, Mode::Shared);
     let (mut crowd, session) = crowd(&server, 1);
     let (slow, _) = server.join(&session);
