@@ -36,12 +36,18 @@ impl Usage {
         })
     }
 
-    /// Adds what `now` has more than `before`, both counted from the same beginning; all of it, where it was begun anew.
+    /// Adds what `now` has more than `before`, both counted from the same beginning.
     fn grow(&mut self, before: &Usage, now: &Usage) {
         let (before, now) = (before.counts(), now.counts());
         for (n, sum) in self.counts_mut().into_iter().enumerate() {
-            *sum = sum.saturating_add(now[n].checked_sub(before[n]).unwrap_or(now[n]));
+            *sum = sum.saturating_add(now[n].saturating_sub(before[n]));
         }
+    }
+
+    /// Whether it goes on from `before`, and what is more holds `turn`, all of it.
+    fn goes_on_from(&self, before: &Usage, turn: &Usage) -> bool {
+        let counts = before.counts().into_iter().zip(self.counts()).zip(turn.counts());
+        { counts }.all(|((before, now), turn)| now.checked_sub(before) >= Some(turn))
     }
 
     fn counts(&self) -> [u64; 4] {
@@ -53,7 +59,7 @@ impl Usage {
     }
 }
 
-/// What Claude has told, from wherever it counts.
+/// What Claude has counted, from wherever it counts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Totals {
@@ -61,13 +67,31 @@ struct Totals {
     usage: Usage,
 }
 
-impl Totals {
-    /// Whether `now`, a process's first account, goes on from these: then what is more holds the turn, all of it. It does so
-    /// by accident where sub-agents alone have used as much as these say; then so much is not counted.
-    fn are_gone_on_from(&self, now: &Totals, turn: &Usage) -> bool {
-        let counts = self.usage.counts().into_iter().zip(now.usage.counts()).zip(turn.counts());
-        let holds_turn = |((before, now), turn): ((u64, u64), u64)| now.checked_sub(before) >= Some(turn);
-        self.cost_usd <= now.cost_usd && counts.into_iter().all(holds_turn)
+/// What the end of a turn tells of Claude's totals, as far as it can be read.
+struct Told {
+    cost_usd: Option<f64>,
+    usage: Option<Usage>,
+}
+
+impl Told {
+    fn of(outcome: &Outcome<'_>) -> Told {
+        let models = outcome.model_usage.as_ref();
+        Told {
+            cost_usd: outcome.total_cost_usd,
+            usage: models.map(|models| Usage::of(models.iter().map(|(_, usage)| usage))),
+        }
+    }
+
+    /// Whether it goes on from `before`, and what is more holds `turn`, all of it. It does so by accident where sub-agents
+    /// alone have used as much as a process's first account is compared with; then so much is not counted.
+    fn goes_on_from(&self, before: &Totals, turn: &Usage) -> bool {
+        self.cost_usd.is_none_or(|now| now >= before.cost_usd)
+            && self.usage.is_none_or(|now| now.goes_on_from(&before.usage, turn))
+    }
+
+    /// The totals, if they were these before.
+    fn after(&self, before: &Totals) -> Totals {
+        Totals { cost_usd: self.cost_usd.unwrap_or(before.cost_usd), usage: self.usage.unwrap_or(before.usage) }
     }
 }
 
@@ -118,22 +142,24 @@ impl Account {
 
     /// The end of a turn. Returns the dollars that have come since the last.
     pub fn add(&mut self, outcome: &Outcome<'_>) -> f64 {
-        let now = Totals {
-            cost_usd: outcome.total_cost_usd.unwrap_or(self.told.unwrap_or_default().cost_usd),
-            usage: Usage::of(outcome.model_usage.iter().map(|(_, usage)| usage)),
-        };
-        let before = self.told.unwrap_or_else(|| {
-            let turn = turn_usage(outcome);
-            if self.saved.are_gone_on_from(&now, &turn) { self.saved } else { Totals::default() }
-        });
-        let more = now.cost_usd - before.cost_usd;
-        let added = if more >= 0.0 { more } else { now.cost_usd };
-        self.cost_usd += added;
-        self.usage.grow(&before.usage, &now.usage);
-        self.told = Some(now);
+        let told = Told::of(outcome);
         if let Some(window) = self.window(outcome) {
             self.context_window = Some(window);
         }
+        if told.cost_usd.is_none() && told.usage.is_none() {
+            return 0.0;
+        }
+        let before = match self.told {
+            Some(before) => Some(before).filter(|before| told.goes_on_from(before, &Usage::default())),
+            None => Some(self.saved).filter(|saved| told.goes_on_from(saved, &turn_usage(outcome))),
+        };
+        // Otherwise it counts from nothing, or anew.
+        let before = before.unwrap_or_default();
+        let now = told.after(&before);
+        let added = now.cost_usd - before.cost_usd;
+        self.cost_usd = (self.cost_usd + added).min(f64::MAX);
+        self.usage.grow(&before.usage, &now.usage);
+        self.told = Some(now);
         added
     }
 
@@ -141,28 +167,14 @@ impl Account {
     fn window(&self, outcome: &Outcome<'_>) -> Option<u64> {
         let model = self.model.as_deref()?;
         let is_it = |name: &str| name.strip_prefix(model).is_some_and(|rest| rest.is_empty() || rest.starts_with('['));
-        let of_model = outcome.model_usage.iter().filter(|(name, _)| is_it(name));
+        let of_model = outcome.model_usage.iter().flatten().filter(|(name, _)| is_it(name));
         of_model.map(|(_, usage)| usage.context_window).filter(|window| *window > 0).max()
     }
 }
 
 /// What a turn has used, sub-agents left out.
 fn turn_usage(outcome: &Outcome<'_>) -> Usage {
-    #[derive(Default, Deserialize)]
-    #[serde(default)]
-    struct Turn {
-        input_tokens: u64,
-        output_tokens: u64,
-        cache_read_input_tokens: u64,
-        cache_creation_input_tokens: u64,
-    }
-    let turn: Turn = of(outcome.usage).unwrap_or_default();
-    Usage {
-        input_tokens: turn.input_tokens,
-        output_tokens: turn.output_tokens,
-        cache_read_tokens: turn.cache_read_input_tokens,
-        cache_creation_tokens: turn.cache_creation_input_tokens,
-    }
+    Usage::of(of(outcome.usage).iter())
 }
 
 /// What is stored, beside the dollars.
@@ -199,10 +211,13 @@ mod tests {
     use super::*;
     use crate::proto::claude::{Kind, parse};
 
-    fn add(account: &mut Account, cost: f64, models: &str) -> f64 {
-        let line = format!(r#"{{"type":"result","total_cost_usd":{cost},"modelUsage":{models}}}"#);
+    fn add_line(account: &mut Account, line: &str) -> f64 {
         let Ok(Kind::Result(outcome)) = parse(line.as_bytes()).map(|line| line.kind) else { panic!("{line}") };
         account.add(&outcome)
+    }
+
+    fn add(account: &mut Account, cost: f64, models: &str) -> f64 {
+        add_line(account, &format!(r#"{{"type":"result","total_cost_usd":{cost},"modelUsage":{models}}}"#))
     }
 
     #[test]
@@ -270,6 +285,38 @@ mod tests {
         let (mut fork, _) = Kept::of_fork(&account).back(0.0);
         assert!((turn(&mut fork, 2.5, 25, 5) - 0.5).abs() < 1e-9);
         assert_eq!(fork.usage.input_tokens, 5);
+    }
+
+    #[test]
+    fn what_cannot_be_counted_changes_nothing() {
+        let mut account = Account::default();
+        let small = r#"{"a":{"inputTokens":10}}"#;
+        add(&mut account, 0.5, small);
+        let before = account.clone();
+        for line in [
+            r#"{"type":"result"}"#,
+            r#"{"type":"result","total_cost_usd":-1,"modelUsage":null}"#,
+            r#"{"type":"result","total_cost_usd":1e999,"modelUsage":{"a":{"inputTokens":-1}}}"#,
+            r#"{"type":"result","total_cost_usd":"NaN","modelUsage":{"a":{"inputTokens":9007199254740992}}}"#,
+            r#"{"type":"result","total_cost_usd":0.5,"modelUsage":{"a":{"inputTokens":10},"b":7}}"#,
+        ] {
+            assert!(add_line(&mut account, line).abs() < 1e-9, "{line}");
+            assert_eq!(account, before, "{line}");
+        }
+        // Only one of both is told, by the first account of a process, too.
+        account.end_process_well();
+        account.begin_process();
+        assert!((add_line(&mut account, r#"{"type":"result","total_cost_usd":0.75}"#) - 0.25).abs() < 1e-9);
+        add(&mut account, 0.75, r#"{"a":{"inputTokens":12}}"#);
+        assert_eq!(account.usage.input_tokens, 12);
+        for cost in [f64::MAX, 0.0, f64::MAX] {
+            let added = add(&mut account, cost, "{}");
+            assert!(added.is_finite() && account.cost_usd.is_finite(), "{account:?}");
+        }
+        let most = Usage { input_tokens: u64::MAX, ..Usage::default() };
+        account.usage = most;
+        add(&mut account, 0.0, small);
+        assert_eq!(account.usage, most);
     }
 
     #[test]

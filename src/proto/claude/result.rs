@@ -3,11 +3,12 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::read::Fields;
-use super::values::{number, of, text};
+use super::values::{count, number, of, text};
 
 /// A `result` line.
 #[derive(Debug)]
@@ -18,16 +19,16 @@ pub struct Outcome<'a> {
     pub is_error: bool,
     /// The final text; often absent after an interrupt.
     pub result: Option<Cow<'a, str>>,
-    /// Dollars since the process started.
+    /// Dollars that Claude has counted up to now, never less than nothing.
     pub total_cost_usd: Option<f64>,
     /// Milliseconds of this turn.
     pub duration_ms: Option<f64>,
     /// How often the model was asked in this turn: not at all where Claude ran a slash command itself.
     pub num_turns: Option<u64>,
-    /// Tokens of this turn, in Claude's own form.
+    /// Tokens of this turn, in Claude's own form; it can be read as a [`ModelUsage`].
     pub usage: Option<&'a RawValue>,
-    /// Tokens since the process started, by model.
-    pub model_usage: Vec<(Cow<'a, str>, ModelUsage)>,
+    /// Tokens that Claude has counted up to now, by model; `None` where a part of that cannot be read.
+    pub model_usage: Option<Vec<(Cow<'a, str>, ModelUsage)>>,
     /// The status that the API answered with, if that was why the turn failed.
     pub api_error_status: Option<u16>,
     /// What ended the turn: `completed`, `api_error`, `prompt_too_long`, …
@@ -36,21 +37,24 @@ pub struct Outcome<'a> {
     pub prompts: Vec<Cow<'a, str>>,
 }
 
+/// Claude counts in numbers of JavaScript: what they do not hold exactly is no count.
+const COUNT_MAX: u64 = (1 << 53) - 1;
+
 /// What one model has done, also for sub-agents.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ModelUsage {
     /// Tokens that were read, without those from the cache.
-    #[serde(deserialize_with = "number")]
+    #[serde(alias = "input_tokens", deserialize_with = "counted")]
     pub input_tokens: u64,
     /// Tokens that were written.
-    #[serde(deserialize_with = "number")]
+    #[serde(alias = "output_tokens", deserialize_with = "counted")]
     pub output_tokens: u64,
     /// Tokens that came from the cache.
-    #[serde(deserialize_with = "number")]
+    #[serde(alias = "cache_read_input_tokens", deserialize_with = "counted")]
     pub cache_read_input_tokens: u64,
     /// Tokens that went into the cache.
-    #[serde(deserialize_with = "number")]
+    #[serde(alias = "cache_creation_input_tokens", deserialize_with = "counted")]
     pub cache_creation_input_tokens: u64,
     /// How much the model can hold in all.
     #[serde(deserialize_with = "number")]
@@ -64,7 +68,7 @@ pub(super) fn outcome<'a>(fields: &Fields<'a>) -> Outcome<'a> {
         subtype: text(fields.subtype).unwrap_or_default(),
         is_error: of(fields.is_error).unwrap_or(false),
         result: text(fields.result),
-        total_cost_usd: of(fields.total_cost_usd),
+        total_cost_usd: of(fields.total_cost_usd).filter(|dollars: &f64| dollars.is_finite() && *dollars >= 0.0),
         duration_ms: of(fields.duration_ms),
         num_turns: of(fields.num_turns),
         usage: fields.usage,
@@ -75,7 +79,15 @@ pub(super) fn outcome<'a>(fields: &Fields<'a>) -> Outcome<'a> {
     }
 }
 
-fn model_usage(raw: Option<&RawValue>) -> Vec<(Cow<'_, str>, ModelUsage)> {
-    let models: BTreeMap<Cow<'_, str>, &RawValue> = of(raw).unwrap_or_default();
-    models.into_iter().filter_map(|(name, usage)| Some((name, of(Some(usage))?))).collect()
+fn model_usage(raw: Option<&RawValue>) -> Option<Vec<(Cow<'_, str>, ModelUsage)>> {
+    let models: BTreeMap<Cow<'_, str>, &RawValue> = of(raw)?;
+    models.into_iter().map(|(name, usage)| Some((name, of(Some(usage))?))).collect()
+}
+
+/// A count. One of another shape is an error, and not 0, which would be taken for a count that begins anew.
+fn counted<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let Some(raw) = Option::<&RawValue>::deserialize(deserializer)? else { return Ok(0) };
+    let is_negative = of::<f64>(Some(raw)).is_some_and(|count| count < 0.0);
+    let count = count(Some(raw)).filter(|count| !is_negative && *count <= COUNT_MAX);
+    count.ok_or_else(|| D::Error::custom("not a count"))
 }

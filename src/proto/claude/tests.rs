@@ -78,7 +78,7 @@ fn what_steers_is_found() {
         ),
         (
             r#"{"duration_ms":5,"num_turns":0,"usage":{"a":1},"is_error":true,"subtype":"success","type":"result","user_message_uuids":["u"]}"#,
-            r#"Result(Outcome { subtype: "success", is_error: true, result: None, total_cost_usd: None, duration_ms: Some(5.0), num_turns: Some(0), usage: Some(RawValue({"a":1})), model_usage: [], api_error_status: None, terminal_reason: None, prompts: ["u"] })"#,
+            r#"Result(Outcome { subtype: "success", is_error: true, result: None, total_cost_usd: None, duration_ms: Some(5.0), num_turns: Some(0), usage: Some(RawValue({"a":1})), model_usage: None, api_error_status: None, terminal_reason: None, prompts: ["u"] })"#,
         ),
         (
             r#"{"type":"control_request","request_id":"r","request":{"subtype":"can_use_tool","tool_name":"Bash","input":{"command":"ls"}}}"#,
@@ -102,8 +102,12 @@ fn what_steers_is_found() {
             r#"Assistant { message_id: None, text: None, uuid: None, tool_uses: [], error: Some("rate_limit"), context: Some(Context { model: "m", tokens: 21 }) }"#,
         ),
         (
-            r#"{"type":"result","modelUsage":{"b":{"inputTokens":7.0,"contextWindow":200000},"a":8,"c\u0041":{}},"api_error_status":429}"#,
-            r#"Result(Outcome { subtype: "", is_error: false, result: None, total_cost_usd: None, duration_ms: None, num_turns: None, usage: None, model_usage: [("b", ModelUsage { input_tokens: 7, output_tokens: 0, cache_read_input_tokens: 0, cache_creation_input_tokens: 0, context_window: 200000 }), ("cA", ModelUsage { input_tokens: 0"#,
+            r#"{"type":"result","modelUsage":{"b":{"inputTokens":7.0,"contextWindow":200000},"c\u0041":{}},"api_error_status":429}"#,
+            r#"Result(Outcome { subtype: "", is_error: false, result: None, total_cost_usd: None, duration_ms: None, num_turns: None, usage: None, model_usage: Some([("b", ModelUsage { input_tokens: 7, output_tokens: 0, cache_read_input_tokens: 0, cache_creation_input_tokens: 0, context_window: 200000 }), ("cA", ModelUsage { input_tokens: 0"#,
+        ),
+        (
+            r#"{"type":"result","total_cost_usd":-1,"modelUsage":{"b":{"inputTokens":7},"a":8}}"#,
+            r#"Result(Outcome { subtype: "", is_error: false, result: None, total_cost_usd: None, duration_ms: None, num_turns: None, usage: None, model_usage: None"#,
         ),
         (
             r#"{"type":"system","subtype":"background_tasks_changed","tasks":[{"task_id":"t","task_type":"local_bash","description":"d"},{}]}"#,

@@ -7,9 +7,13 @@ use crate::support::{client::Client, server::Server};
 
 /// A turn that is made of these lines, and the summary behind it.
 fn turn(server: &Server, client: &Client, session: &str, lines: &[Value]) -> (Value, Value) {
+    turn_of(server, client, session, &lines.iter().map(|line| format!("{line}\n")).collect::<String>())
+}
+
+/// The same, of lines as they are written.
+fn turn_of(server: &Server, client: &Client, session: &str, lines: &str) -> (Value, Value) {
     let file = server.workspace().root().join(format!("turn-{:016x}", fastrand::u64(..)));
-    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
-    std::fs::write(&file, text).expect("the lines");
+    std::fs::write(&file, lines).expect("the lines");
     let response = client.ask_and_wait(session, &format!("turn {}", file.display()));
     (response, summary(client, session))
 }
@@ -91,6 +95,61 @@ fn dollars_and_tokens_are_added_up_over_processes_and_servers() {
     let (_, after) = turn(&second, &client, &session, &[said("c", 5, 0), result(0.5, 3)]);
     assert_cost(&after, 1.5);
     assert_eq!((&after["usage"]["inputTokens"], &after["contextTokens"]), (&json!(340), &json!(5)));
+}
+
+/// A result with this member in place of its own, as it would be written.
+fn odd_result(name: &str, value: &str) -> String {
+    let mut odd = result(0.5, 20);
+    odd[name] = json!("ODD");
+    odd.to_string().replace(r#""ODD""#, value) + "\n"
+}
+
+#[test]
+fn costs_that_are_none_are_passed_over() {
+    let first = server();
+    let (client, session) = text_client(&first);
+    turn(&first, &client, &session, &[result(0.5, 20)]);
+    for cost in ["-1", "-1e308", "1e999", "\"NaN\"", "null", "{}"] {
+        let (response, after) = turn_of(&first, &client, &session, &odd_result("total_cost_usd", cost));
+        assert_eq!((&response["status"], &response["costUsd"]), (&json!("done"), &json!(0.0)), "{cost}");
+        assert_cost(&after, 0.5);
+        assert_eq!(after["usage"]["inputTokens"], 120, "{cost}");
+    }
+    let (_, after) = turn(&first, &client, &session, &[result(0.75, 30)]);
+    assert_cost(&after, 0.75);
+    // More than a number holds, each from zero.
+    for cost in ["1e308", "0", "1e308", "0"] {
+        turn_of(&first, &client, &session, &odd_result("total_cost_usd", cost));
+    }
+    let most = summary(&client, &session)["costUsd"].clone();
+    assert_eq!(most.as_f64(), Some(f64::MAX));
+    first.stop();
+    let second = builder().workspace(first.workspace()).start();
+    let client = second.connect(json!({"sessionId": session}));
+    assert_eq!(summary(&client, &session)["costUsd"], most);
+    assert_eq!(turn(&second, &client, &session, &[result(0.5, 20)]).0["status"], "done");
+}
+
+#[test]
+fn tokens_that_are_not_told_stay_as_they_were() {
+    let server = server();
+    let (client, session) = text_client(&server);
+    turn(&server, &client, &session, &[result(0.5, 20)]);
+    let odd = ["null", "7", "[]", r#"{"claude-x":8}"#, r#"{"claude-x":{"inputTokens":"x"}}"#]
+        .into_iter()
+        .chain([r#"{"claude-x":{"inputTokens":-1}}"#, r#"{"claude-x":{"inputTokens":18446744073709551616}}"#]);
+    for usage in odd {
+        let (response, after) = turn_of(&server, &client, &session, &odd_result("modelUsage", usage));
+        assert_eq!(response["status"], "done", "{usage}");
+        assert_eq!(after["usage"]["inputTokens"], 120, "{usage}");
+    }
+    let mut without = result(0.625, 0);
+    without.as_object_mut().expect("made above").remove("modelUsage");
+    let (response, _) = turn(&server, &client, &session, &[without]);
+    assert_eq!(response["costUsd"], 0.125);
+    let (_, after) = turn(&server, &client, &session, &[result(0.75, 30)]);
+    assert_eq!(after["usage"]["inputTokens"], 130);
+    assert_cost(&after, 0.75);
 }
 
 #[test]
