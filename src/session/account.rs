@@ -2,7 +2,8 @@
 //!
 //! Claude tells totals: what is added is what came since its last account. 2.1.197 counts from the start of its process.
 //! 2.1.330 counts anew from each `/clear`, and a process that resumes or forks a conversation goes on from what the last
-//! one had when it ended well (killed, it has kept nothing).
+//! one had when it ended by itself, as it also does when the server is killed (killed, it has kept nothing). Which it was
+//! shows only in its first account: so what it may go on from is kept ([`Bases`]).
 //! Tokens are those of all models, sub-agents included (`modelUsage`); the `usage` of a `result` line is its turn's alone,
 //! and leaves sub-agents out.
 
@@ -67,6 +68,16 @@ struct Totals {
     usage: Usage,
 }
 
+/// What a process may go on from; from nothing, otherwise.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Bases {
+    /// What the last process had told: Claude has kept that, if the process ended by itself.
+    told: Totals,
+    /// What that one went on from: that is still kept, if it was killed.
+    saved: Totals,
+}
+
 /// What the end of a turn tells of Claude's totals, as far as it can be read.
 struct Told {
     cost_usd: Option<f64>,
@@ -82,11 +93,17 @@ impl Told {
         }
     }
 
-    /// Whether it goes on from `before`, and what is more holds `turn`, all of it. It does so by accident where sub-agents
-    /// alone have used as much as a process's first account is compared with; then so much is not counted.
+    /// Whether it goes on from `before`, and what is more holds `turn`, all of it.
     fn goes_on_from(&self, before: &Totals, turn: &Usage) -> bool {
         self.cost_usd.is_none_or(|now| now >= before.cost_usd)
             && self.usage.is_none_or(|now| now.goes_on_from(&before.usage, turn))
+    }
+
+    /// The base that a process whose first account this is goes on from: that which leaves least, but all of the turn. It
+    /// is taken for one by accident where sub-agents alone have used as much as that; then so much is not counted.
+    fn base(&self, bases: &Bases, turn: &Usage) -> Totals {
+        let fitting = [bases.told, bases.saved].into_iter().filter(|base| self.goes_on_from(base, turn));
+        fitting.max_by(|one, other| one.cost_usd.total_cmp(&other.cost_usd)).unwrap_or_default()
     }
 
     /// The totals, if they were these before.
@@ -110,19 +127,20 @@ pub(super) struct Account {
     model: Option<String>,
     /// What this process has told until now; nothing before the end of its first turn.
     told: Option<Totals>,
-    /// What the last process that has ended well had told: the next one may go on from that.
-    saved: Totals,
+    /// What this process has gone on from, or may.
+    bases: Bases,
 }
 
 impl Account {
     /// A process starts.
     pub fn begin_process(&mut self) {
+        self.bases = self.bases();
         self.told = None;
     }
 
-    /// A process has ended by itself, as it should, and kept what it has counted.
-    pub fn end_process_well(&mut self) {
-        self.saved = self.told.take().unwrap_or(self.saved);
+    /// What the next process of the conversation may go on from, or one that forks it now.
+    pub fn bases(&self) -> Bases {
+        Bases { told: self.told.unwrap_or(self.bases.told), ..self.bases }
     }
 
     /// The conversation begins anew. `true`: that is news.
@@ -149,12 +167,13 @@ impl Account {
         if told.cost_usd.is_none() && told.usage.is_none() {
             return 0.0;
         }
-        let before = match self.told {
-            Some(before) => Some(before).filter(|before| told.goes_on_from(before, &Usage::default())),
-            None => Some(self.saved).filter(|saved| told.goes_on_from(saved, &turn_usage(outcome))),
-        };
-        // Otherwise it counts from nothing, or anew.
-        let before = before.unwrap_or_default();
+        let goes_on = self.told.filter(|before| told.goes_on_from(before, &Usage::default()));
+        let before = goes_on.unwrap_or_else(|| {
+            let counts_anew = self.told.is_some();
+            self.bases.saved =
+                if counts_anew { Totals::default() } else { told.base(&self.bases, &turn_usage(outcome)) };
+            self.bases.saved
+        });
         let now = told.after(&before);
         let added = now.cost_usd - before.cost_usd;
         self.cost_usd = (self.cost_usd + added).min(f64::MAX);
@@ -185,23 +204,24 @@ pub(super) struct Kept {
     context_tokens: Option<u64>,
     context_window: Option<u64>,
     todos: Vec<Todo>,
-    saved: Totals,
+    #[serde(flatten)]
+    bases: Bases,
 }
 
 impl Kept {
     pub fn of(account: &Account, todos: &Todos) -> Kept {
-        let Account { usage, context_tokens, context_window, saved, .. } = *account;
-        Kept { usage, context_tokens, context_window, todos: todos.list().to_vec(), saved }
+        let Account { usage, context_tokens, context_window, .. } = *account;
+        Kept { usage, context_tokens, context_window, todos: todos.list().to_vec(), bases: account.bases() }
     }
 
     /// Of a fork, which begins with nothing; but its process may go on from what the other's has counted.
     pub fn of_fork(account: &Account) -> Kept {
-        Kept { saved: account.saved, ..Kept::default() }
+        Kept { bases: account.bases(), ..Kept::default() }
     }
 
     pub fn back(self, cost_usd: f64) -> (Account, Todos) {
-        let Kept { usage, context_tokens, context_window, todos, saved } = self;
-        let account = Account { cost_usd, usage, context_tokens, context_window, saved, ..Account::default() };
+        let Kept { usage, context_tokens, context_window, todos, bases } = self;
+        let account = Account { cost_usd, usage, context_tokens, context_window, bases, ..Account::default() };
         (account, Todos::of(todos))
     }
 }
@@ -240,51 +260,60 @@ mod tests {
         assert_eq!(account.usage.input_tokens, 35 + 15 + 15);
     }
 
-    /// 2.1.330 goes on from what the last process had counted, if it ended well; 2.1.197 does not.
+    /// An account as the next process finds it, after one more turn: what that tells of dollars, and of tokens in all and
+    /// of its own.
+    fn turn(account: &Account, (cost, tokens, own): (f64, u64, u64)) -> Account {
+        let kept = serde_json::to_string(&Kept::of(account, &Todos::default())).expect("JSON");
+        let kept: Kept = serde_json::from_str(&kept).expect("what was written");
+        let (mut account, _) = kept.back(account.cost_usd);
+        account.begin_process();
+        let tells = format!(
+            r#"{{"type":"result","total_cost_usd":{cost},"usage":{{"input_tokens":{own}}},"modelUsage":{{"a":{{"inputTokens":{tokens}}}}}}}"#
+        );
+        add_line(&mut account, &tells);
+        account
+    }
+
+    /// 2.1.330 goes on from what a process before had counted, if that one ended by itself; 2.1.197 does not.
     #[test]
-    fn a_process_may_go_on_from_what_the_last_has_counted() {
-        let turn = |account: &mut Account, cost: f64, tokens: u64, turn: u64| {
-            let line = format!(
-                r#"{{"type":"result","total_cost_usd":{cost},"usage":{{"input_tokens":{turn}}},"modelUsage":{{"a":{{"inputTokens":{tokens}}}}}}}"#
-            );
-            let Ok(Kind::Result(outcome)) = parse(line.as_bytes()).map(|line| line.kind) else { panic!("{line}") };
-            account.add(&outcome)
-        };
-        let after_two_turns = || {
-            let mut account = Account::default();
-            turn(&mut account, 1.0, 10, 10);
-            turn(&mut account, 2.0, 20, 10);
-            account
-        };
-        // Whether the process ended well, what the next tells first, and what is the truth.
-        let cases = [
-            ("goes on", true, (3.0, 30, 10), (3.0, 30)),
-            ("from zero", true, (1.0, 10, 10), (3.0, 30)),
-            ("from zero, a large turn", true, (5.0, 50, 50), (7.0, 70)),
-            ("killed", false, (1.0, 10, 10), (3.0, 30)),
-            ("killed, a large turn", false, (5.0, 50, 50), (7.0, 70)),
-            ("a command of its own, goes on", true, (2.0, 20, 0), (2.0, 20)),
-            ("a command of its own, from zero", true, (0.0, 0, 0), (2.0, 20)),
+    fn a_process_may_go_on_from_what_one_before_has_counted() {
+        // What each process tells, and the truth behind all of them.
+        type Told = (f64, u64, u64);
+        let cases: [(&str, &[Told], (f64, u64)); 8] = [
+            ("goes on", &[(2.0, 20, 20), (3.0, 30, 10)], (3.0, 30)),
+            ("from nothing", &[(2.0, 20, 20), (1.0, 10, 10)], (3.0, 30)),
+            ("from nothing, a large turn", &[(2.0, 20, 20), (5.0, 50, 50)], (7.0, 70)),
+            ("a command of its own, goes on", &[(2.0, 20, 20), (2.0, 20, 0)], (2.0, 20)),
+            ("a command of its own, from nothing", &[(2.0, 20, 20), (0.0, 0, 0)], (2.0, 20)),
+            ("the second was killed", &[(2.0, 20, 20), (3.0, 30, 10), (4.0, 40, 20)], (5.0, 50)),
+            ("the second was not", &[(2.0, 20, 20), (3.0, 30, 10), (5.0, 50, 20)], (5.0, 50)),
+            ("two were killed", &[(2.0, 20, 20), (3.0, 30, 10), (4.0, 40, 20), (3.5, 35, 15)], (6.5, 65)),
         ];
-        for (name, well, (cost, tokens, of_turn), (cost_after, tokens_after)) in cases {
-            let mut account = after_two_turns();
-            if well {
-                account.end_process_well();
-            }
-            let kept = serde_json::to_string(&Kept::of(&account, &Todos::default())).expect("JSON");
-            let kept: Kept = serde_json::from_str(&kept).expect("what was written");
-            let (mut account, _) = kept.back(account.cost_usd);
-            account.begin_process();
-            turn(&mut account, cost, tokens, of_turn);
-            assert!((account.cost_usd - cost_after).abs() < 1e-9, "{name}: {account:?}");
-            assert_eq!(account.usage.input_tokens, tokens_after, "{name}");
+        for (name, told, (cost, tokens)) in cases {
+            let account = told.iter().fold(Account::default(), |account, told| turn(&account, *told));
+            assert!((account.cost_usd - cost).abs() < 1e-9, "{name}: {account:?}");
+            assert_eq!(account.usage.input_tokens, tokens, "{name}");
         }
-        // So does a fork's, which has cost nothing itself.
-        let mut account = after_two_turns();
-        account.end_process_well();
-        let (mut fork, _) = Kept::of_fork(&account).back(0.0);
-        assert!((turn(&mut fork, 2.5, 25, 5) - 0.5).abs() < 1e-9);
-        assert_eq!(fork.usage.input_tokens, 5);
+    }
+
+    #[test]
+    fn nothing_is_gone_on_from_behind_a_clear() {
+        let mut account = turn(&turn(&Account::default(), (2.0, 20, 20)), (3.0, 30, 10));
+        assert_ne!(account.bases().saved, Totals::default());
+        add(&mut account, 0.0, "{}");
+        assert_eq!(account.bases(), Bases::default());
+    }
+
+    /// So does a fork's, which has cost nothing itself.
+    #[test]
+    fn a_fork_may_go_on_from_what_the_other_has_counted() {
+        let before = turn(&Account::default(), (2.0, 20, 20));
+        for (told, expected) in [((2.5, 25, 5), (0.5, 5)), ((0.125, 1, 1), (0.125, 1))] {
+            let (mut fork, _) = Kept::of_fork(&before).back(0.0);
+            fork.begin_process();
+            let fork = turn(&fork, told);
+            assert_eq!((fork.cost_usd, fork.usage.input_tokens), expected, "{told:?}");
+        }
     }
 
     #[test]
@@ -304,7 +333,6 @@ mod tests {
             assert_eq!(account, before, "{line}");
         }
         // Only one of both is told, by the first account of a process, too.
-        account.end_process_well();
         account.begin_process();
         assert!((add_line(&mut account, r#"{"type":"result","total_cost_usd":0.75}"#) - 0.25).abs() < 1e-9);
         add(&mut account, 0.75, r#"{"a":{"inputTokens":12}}"#);

@@ -339,9 +339,6 @@ impl State {
         self.process = None;
         self.retrying = None;
         self.tasks.clear();
-        if exit.is_some_and(|exit| exit.code == Some(0)) {
-            self.account.end_process_well();
-        }
         self.give_place_back(session);
         self.start_until = None;
         self.end_until = None;

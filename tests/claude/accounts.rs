@@ -11,6 +11,10 @@ fn cost(summary: &Value) -> f64 {
     summary["costUsd"].as_f64().expect("a number")
 }
 
+fn assert_cost(of: &Value, expected: f64) {
+    assert!((cost(of) - expected).abs() < 1e-9, "not {expected}: {of}");
+}
+
 #[test]
 fn costs_and_tokens_are_added_up_through_clear_and_over_processes() {
     let on = start();
@@ -40,6 +44,26 @@ fn costs_and_tokens_are_added_up_through_clear_and_over_processes() {
     processes::eventually("the crash is seen", DEADLINE, || on.summary()["state"] == "failed");
     on.answer("say:five");
     assert!((cost(&on.summary()) - 5.0 * cost(&first)).abs() < 1e-9, "{}", on.summary());
+}
+
+/// Claude ends by itself when the server is killed, and 2.1.330 keeps what it has counted.
+#[test]
+fn what_was_counted_before_the_server_was_killed_is_counted_once() {
+    let on = start();
+    on.answer("say:one");
+    let first = cost(&on.summary());
+    on.answer("say:two");
+    wait_transcript(on.server.workspace(), &conversation_of(&on.claude()).0, "two");
+    on.settle();
+    let mut on = on.restart(libc::SIGKILL);
+    for (answers, prompt) in [(3.0, "say:three"), (4.0, "say:four")] {
+        assert_cost(&on.ask_and_wait(prompt), first);
+        let summary = on.summary();
+        assert_cost(&summary, answers * first);
+        assert_eq!(summary["usage"]["inputTokens"].as_f64(), Some(answers * 10.0), "{summary}");
+        on.settle();
+        on = on.restart(libc::SIGKILL);
+    }
 }
 
 /// 2.1.330 counts a fork's dollars from the other's.

@@ -24,7 +24,7 @@ const WAKES: usize = 5;
 
 impl Setup {
     /// Ends the server in this way and starts another on what it has left, to which the client comes back.
-    fn restart(self, signal: i32) -> Setup {
+    pub fn restart(self, signal: i32) -> Setup {
         self.server.signal(signal);
         self.server.wait_exit(DEADLINE);
         let server = builder(&self.api).workspace(self.server.workspace()).start();
@@ -42,7 +42,7 @@ impl Setup {
     }
 
     /// Waits until all that happened so far is on the disk: this is acknowledged when it is.
-    fn settle(&self) {
+    pub fn settle(&self) {
         self.client.must("renameSession", json!({"sessionId": self.session, "title": "kept"}));
     }
 

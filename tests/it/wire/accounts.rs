@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{builder, server, text_client};
-use crate::support::{client::Client, server::Server};
+use crate::support::{DEADLINE, client::Client, server::Server};
 
 /// A turn that is made of these lines, and the summary behind it.
 fn turn(server: &Server, client: &Client, session: &str, lines: &[Value]) -> (Value, Value) {
@@ -55,6 +55,11 @@ fn tool_gave(id: &str, outcome: Value) -> Value {
     })
 }
 
+/// Waits until all that happened so far is on the disk: this is acknowledged when it is.
+fn settle_on_disk(client: &Client, session: &str) {
+    client.must("renameSession", json!({"sessionId": session, "title": "kept"}));
+}
+
 fn assert_cost(session: &Value, expected: f64) {
     let cost = session["costUsd"].as_f64().expect("a number");
     assert!((cost - expected).abs() < 1e-9, "{cost} and not {expected}");
@@ -95,6 +100,41 @@ fn dollars_and_tokens_are_added_up_over_processes_and_servers() {
     let (_, after) = turn(&second, &client, &session, &[said("c", 5, 0), result(0.5, 3)]);
     assert_cost(&after, 1.5);
     assert_eq!((&after["usage"]["inputTokens"], &after["contextTokens"]), (&json!(340), &json!(5)));
+}
+
+/// 2.1.330 goes on from what its last process had, if that ended by itself, as it does when the server is killed.
+#[test]
+fn what_was_told_before_the_server_was_killed_is_counted_once() {
+    let killed = |server: &Server, session: &str| {
+        server.signal(libc::SIGKILL);
+        server.wait_exit(DEADLINE);
+        let next = builder().workspace(server.workspace()).start();
+        let client = next.connect(json!({"sessionId": session}));
+        (next, client)
+    };
+    let first = server();
+    let (client, session) = text_client(&first);
+    turn(&first, &client, &session, &[result(0.5, 20)]);
+    settle_on_disk(&client, &session);
+    let (second, client) = killed(&first, &session);
+    let (response, after) = turn(&second, &client, &session, &[result(0.75, 30)]);
+    assert_eq!(response["costUsd"], 0.25);
+    assert_cost(&after, 0.75);
+    assert_eq!(after["usage"]["inputTokens"], 130);
+    settle_on_disk(&client, &session);
+    // This one had kept nothing: what the one before it had kept is still there.
+    let (third, client) = killed(&second, &session);
+    let (response, after) = turn(&third, &client, &session, &[result(0.625, 25)]);
+    assert_eq!(response["costUsd"], 0.125);
+    assert_cost(&after, 0.875);
+    assert_eq!(after["usage"]["inputTokens"], 135);
+    settle_on_disk(&client, &session);
+    // And 2.1.197 keeps nothing, ever.
+    let (fourth, client) = killed(&third, &session);
+    let (response, after) = turn(&fourth, &client, &session, &[result(0.25, 7)]);
+    assert_eq!(response["costUsd"], 0.25);
+    assert_cost(&after, 1.125);
+    assert_eq!(after["usage"]["inputTokens"], 242);
 }
 
 /// A result with this member in place of its own, as it would be written.
