@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::state::{NAME_CHARS_MAX, shortened};
 use super::todos::{Todo, Todos};
 use crate::proto::claude::{Context, ModelUsage, Outcome, of};
+use crate::store::SessionRow;
 
 /// Tokens of all models.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,6 +144,11 @@ impl Account {
         Bases { told: self.told.unwrap_or(self.bases.told), ..self.bases }
     }
 
+    /// The process that starts may go on from what another session's have counted.
+    pub fn begin_fork(&mut self, bases: Bases) {
+        self.bases = bases;
+    }
+
     /// The conversation begins anew. `true`: that is news.
     pub fn begin_conversation(&mut self) -> bool {
         self.context_tokens.take().is_some()
@@ -217,6 +223,15 @@ impl Kept {
     /// Of a fork, which begins with nothing; but its process may go on from what the other's has counted.
     pub fn of_fork(account: &Account) -> Kept {
         Kept { bases: account.bases(), ..Kept::default() }
+    }
+
+    /// What is stored with that row.
+    pub fn in_row(row: &SessionRow) -> Kept {
+        row.account.as_ref().and_then(|kept| serde_json::from_str(kept).ok()).unwrap_or_default()
+    }
+
+    pub fn bases(&self) -> Bases {
+        self.bases
     }
 
     pub fn back(self, cost_usd: f64) -> (Account, Todos) {
@@ -308,9 +323,11 @@ mod tests {
     #[test]
     fn a_fork_may_go_on_from_what_the_other_has_counted() {
         let before = turn(&Account::default(), (2.0, 20, 20));
-        for (told, expected) in [((2.5, 25, 5), (0.5, 5)), ((0.125, 1, 1), (0.125, 1))] {
+        let after = turn(&before, (3.0, 30, 10));
+        for (told, expected) in [((2.5, 25, 5), (0.5, 5)), ((3.25, 32, 2), (0.25, 2)), ((0.125, 1, 1), (0.125, 1))] {
             let (mut fork, _) = Kept::of_fork(&before).back(0.0);
             fork.begin_process();
+            fork.begin_fork(after.bases());
             let fork = turn(&fork, told);
             assert_eq!((fork.cost_usd, fork.usage.input_tokens), expected, "{told:?}");
         }

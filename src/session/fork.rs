@@ -4,14 +4,14 @@
 //! is kept, with the message that was the last then. In the middle of an answer that is a message of the answer, or the one
 //! before it, and the history is cut there.
 
-use super::account::Kept;
+use super::account::{Bases, Kept};
 use super::error::Error;
 use super::events::{json, now_ms};
 use super::fanout::{Batch, Reply};
 use super::prompt::WithSession;
 use super::session::Session;
 use super::state::{Prompt, State, TITLE_CHARS_MAX, shortened, storage_error, uuid_v4};
-use crate::claude::command::ForkPoint;
+use crate::claude::command::{Begin, ForkPoint};
 use crate::claude::process::Exit;
 use crate::store::{Change, PromptState, SessionRow, Submission};
 
@@ -83,6 +83,19 @@ impl Session {
             let on_its_way = state.on_its_way.clone();
             context.store.submit(Submission { changes, done: vec![done], refusable: true, on_its_way });
         });
+    }
+
+    /// What the process that now makes the fork may go on from counting: the other session may have gone on since it was
+    /// forked. `None`: nothing is known but what it was then.
+    pub(super) fn bases_of_fork(&self) -> Option<Bases> {
+        let begin = self.peek(|state| state.conversation.begin());
+        let Begin::Fork(ForkPoint { conversation, .. }) = begin else { return None };
+        let found = self.context.store.session_of(&conversation);
+        let unknown =
+            |trouble: &_| log::warn!("session {}: what it is forked from cannot be read: {trouble:?}", self.id);
+        let row = found.inspect_err(unknown).ok()??;
+        let Some(other) = self.context.live.get(&row.id) else { return Some(Kept::in_row(&row).bases()) };
+        other.peek(|state| (state.conversation.uuid == conversation).then(|| state.account.bases()))
     }
 }
 

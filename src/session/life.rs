@@ -44,9 +44,11 @@ impl Owner for Started {
     fn launched(&self, outcome: Result<Arc<Process>, String>) {
         match outcome {
             Ok(process) => {
+                let bases = self.session.bases_of_fork();
                 let mut taken = false;
                 self.with(|state, _| {
                     taken = true;
+                    bases.into_iter().for_each(|bases| state.account.begin_fork(bases));
                     state.on_launched(process.clone());
                 });
                 if !taken {

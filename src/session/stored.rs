@@ -152,6 +152,7 @@ impl State {
 
     /// The state of a session without a process whose events up to `seq` are stored.
     pub(super) fn from_row(id: Arc<str>, row: SessionRow, seq: u64) -> State {
+        let (account, todos) = Kept::in_row(&row).back(row.cost_usd);
         let choices = Choices {
             cwd: row.cwd,
             model: row.model,
@@ -159,8 +160,6 @@ impl State {
             effort: row.effort,
             title: row.title,
         };
-        let kept: Kept = row.account.and_then(|kept| serde_json::from_str(&kept).ok()).unwrap_or_default();
-        let (account, todos) = kept.back(row.cost_usd);
         let failure: Option<Failure> = row.failure.and_then(|failure| serde_json::from_str(&failure).ok());
         State {
             source: source(&row.source),

@@ -78,6 +78,18 @@ impl Store {
         })
     }
 
+    /// The row of the session that is in that conversation.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub fn session_of(&self, conversation: &str) -> Result<Option<SessionRow>, Trouble> {
+        self.read(|db| {
+            let of = "(SELECT session FROM conversations WHERE uuid = ?1)";
+            let sql = format!("SELECT {SESSION_COLUMNS} FROM sessions WHERE key = {of} AND uuid = ?1");
+            db.prepare_cached(&sql)?.query_row([conversation], SessionRow::read).optional()
+        })
+    }
+
     /// The names of the sessions whose prompts or questions were open when the server stopped.
     ///
     /// # Errors

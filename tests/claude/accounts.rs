@@ -66,19 +66,42 @@ fn what_was_counted_before_the_server_was_killed_is_counted_once() {
     }
 }
 
-/// 2.1.330 counts a fork's dollars from the other's.
+/// 2.1.330 counts a fork's dollars from what the other's last process had kept when the fork's first one starts.
 #[test]
 fn a_fork_has_cost_only_what_it_has_asked_itself() {
-    let on = start();
-    on.answer("say:one");
-    let first = cost(&on.summary());
-    // The other's process has ended and kept what it has counted.
-    on.client.must("closeSession", json!({"sessionId": on.session}));
-    let fork = on.client.must("forkSession", json!({"sessionId": on.session}))["session"].clone();
-    assert!(cost(&fork).abs() < 1e-9, "{fork}");
-    let id = fork["sessionId"].as_str().expect("a name");
-    let response = on.client.ask_and_wait(id, "say:two");
-    assert!((response["costUsd"].as_f64().expect("a number") - first).abs() < 1e-9, "{response}");
+    type Meanwhile = fn(&Setup);
+    let close = |on: &Setup| drop(on.client.must("closeSession", json!({"sessionId": on.session})));
+    let cases: [(&str, Meanwhile, Meanwhile); 5] = [
+        ("the other has ended", close, |_| ()),
+        ("the other goes on", |_| (), |_| ()),
+        ("the other ends", |_| (), close),
+        ("the other has ended, goes on, and ends again", close, |on| {
+            on.client.must("resumeSession", json!({"sessionId": on.session}));
+            on.answer("say:more");
+            on.client.must("closeSession", json!({"sessionId": on.session}));
+        }),
+        (
+            "the other goes on and ends",
+            |_| (),
+            |on| {
+                on.answer("say:more");
+                on.client.must("closeSession", json!({"sessionId": on.session}));
+            },
+        ),
+    ];
+    for (name, before, after) in cases {
+        let on = start();
+        on.answer("say:one");
+        let first = cost(&on.summary());
+        before(&on);
+        let fork = on.client.must("forkSession", json!({"sessionId": on.session}))["session"].clone();
+        assert_cost(&fork, 0.0);
+        after(&on);
+        let id = fork["sessionId"].as_str().expect("a name");
+        let response = on.client.ask_and_wait(id, "say:two");
+        let more = cost(&response);
+        assert!((more - first).abs() < 1e-9, "{name}: {more} and not {first}");
+    }
 }
 
 /// 2.1.197 tells only what becomes of each task, later ones the whole list as well.

@@ -195,6 +195,19 @@ fn a_deleted_session_leaves_nothing_but_the_name_of_its_conversation() {
     }
     assert_eq!((left("SELECT count(*) FROM search"), left("SELECT count(*) FROM stretches")), (2, 1));
     assert_eq!(place.store.is_known_conversation(&gone.uuid), Ok(true));
+    assert_eq!(place.store.session_of(&gone.uuid), Ok(None));
+}
+
+#[test]
+fn a_session_is_found_by_the_conversation_that_it_is_in() {
+    let place = Place::new();
+    let before = place.add("one");
+    place.add("other");
+    assert_eq!(place.store.session_of(&before.uuid), Ok(Some(before.clone())));
+    let after = SessionRow { uuid: "another conversation".into(), ..before.clone() };
+    place.write(vec![Change::Session(Box::new(after.clone()))]);
+    assert_eq!(place.store.session_of(&before.uuid), Ok(None));
+    assert_eq!(place.store.session_of(&after.uuid), Ok(Some(after)));
 }
 
 #[test]

@@ -137,6 +137,29 @@ fn what_was_told_before_the_server_was_killed_is_counted_once() {
     assert_eq!(after["usage"]["inputTokens"], 242);
 }
 
+/// Of the other session the fork's first process knows what it had counted when that process started.
+#[test]
+fn a_fork_is_not_charged_for_what_the_other_has_asked_since() {
+    for restarts in [false, true] {
+        let mut server = server();
+        let (mut client, session) = text_client(&server);
+        turn(&server, &client, &session, &[result(0.5, 20)]);
+        let fork = client.must("forkSession", json!({"sessionId": session}))["session"].clone();
+        turn(&server, &client, &session, &[result(0.75, 30)]);
+        client.must("closeSession", json!({"sessionId": session}));
+        if restarts {
+            server.stop();
+            server = builder().workspace(server.workspace()).start();
+            client = server.connect(json!({"sessionId": fork["sessionId"]}));
+        }
+        let id = fork["sessionId"].as_str().expect("a name");
+        let (response, after) = turn(&server, &client, id, &[result(0.875, 40)]);
+        assert_eq!(response["costUsd"], 0.125, "restarts: {restarts}");
+        assert_cost(&after, 0.125);
+        assert_eq!(after["usage"]["inputTokens"], 10, "restarts: {restarts}");
+    }
+}
+
 /// A result with this member in place of its own, as it would be written.
 fn odd_result(name: &str, value: &str) -> String {
     let mut odd = result(0.5, 20);
