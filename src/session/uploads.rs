@@ -129,7 +129,7 @@ fn make_room(folder: &Path) -> io::Result<()> {
         if name.starts_with(PREFIX) && !name.contains('.') {
             kept.push((modified, metadata.len(), entry.path()));
         } else if !name.starts_with(PREFIX) && modified.elapsed().is_ok_and(|age| age > BEGUN_MAX) {
-            fs::remove_file(entry.path())?;
+            remove(&entry.path())?;
         }
     }
     kept.sort_unstable();
@@ -139,11 +139,19 @@ fn make_room(folder: &Path) -> io::Result<()> {
         files += 1;
         bytes += length;
         if files > UPLOADS_MAX || bytes > UPLOADS_BYTES_MAX {
-            fs::remove_file(path)?;
-            fs::remove_file(about(path))?;
+            remove(path)?;
+            remove(&about(path))?;
         }
     }
     Ok(())
+}
+
+/// Removes a file, unless another upload that ends in this moment has done so.
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
 }
 
 /// Where name and type of a file are.
@@ -222,6 +230,22 @@ mod tests {
         let last = upload(&uploads, b"one more");
         assert!(uploads.find(&first).expect("read").is_none());
         assert!(uploads.find(&last).expect("read").is_some());
+        assert_eq!(files(&uploads), 2 * UPLOADS_MAX);
+    }
+
+    /// Each finds the same that are too many.
+    #[test]
+    fn all_who_make_room_at_once_have_their_file_stored() {
+        let (_place, uploads) = uploads();
+        for number in 0..UPLOADS_MAX {
+            upload(&uploads, format!("{number}").as_bytes());
+        }
+        let ids: Vec<String> = std::thread::scope(|scope| {
+            let one_after_another = || (0..10).map(|_| upload(&uploads, b"new")).collect::<Vec<_>>();
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(one_after_another)).collect();
+            threads.into_iter().flat_map(|thread| thread.join().expect("stored")).collect()
+        });
+        assert!(ids.iter().all(|id| uploads.find(id).expect("read").is_some()));
         assert_eq!(files(&uploads), 2 * UPLOADS_MAX);
     }
 }
