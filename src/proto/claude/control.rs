@@ -39,9 +39,10 @@ pub(super) fn control_request<'a>(fields: &Fields<'a>) -> Option<Kind<'a>> {
         #[serde(borrow)]
         permission_suggestions: Option<&'a RawValue>,
     }
-    let (request_id, request) = (text(fields.request_id)?, fields.request?);
-    let asked: Request<'a> = read(request.get())?;
+    // Whatever it is, it has a name, under which it gets an answer.
+    let (request_id, request) = (text(fields.request_id)?, fields.request.unwrap_or(RawValue::NULL));
     let can_use_tool = || {
+        let asked: Request<'a> = read(request.get())?;
         (text(asked.subtype)?.as_ref() == "can_use_tool").then_some(())?;
         Some(Box::new(CanUseTool {
             tool_name: text(asked.tool_name)?,
@@ -64,12 +65,12 @@ pub(super) fn control_response<'a>(fields: &Fields<'a>) -> Option<Kind<'a>> {
         #[serde(borrow)]
         response: Option<&'a RawValue>,
         #[serde(borrow)]
-        error: Option<Cow<'a, str>>,
+        error: Option<&'a RawValue>,
     }
     let response: Response<'a> = of(fields.response)?;
     let answer = match response.subtype.as_ref() {
         "success" => Ok(response.response),
-        _ => Err(response.error.unwrap_or_default()),
+        _ => Err(text(response.error).unwrap_or_default()),
     };
     Some(Kind::ControlResponse { request_id: response.request_id, answer })
 }

@@ -89,6 +89,22 @@ fn what_steers_is_found() {
             r#"ControlRequest { request_id: "r", request: RawValue({"subtype":"hook_callback"}), can_use_tool: None"#,
         ),
         (
+            r#"{"type":"control_request","request_id":"r","request":"hook"}"#,
+            r#"ControlRequest { request_id: "r", request: RawValue("hook"), can_use_tool: None"#,
+        ),
+        (
+            r#"{"type":"control_request","request_id":"r"}"#,
+            r#"ControlRequest { request_id: "r", request: RawValue(null), can_use_tool: None"#,
+        ),
+        (
+            r#"{"type":"control_response","response":{"subtype":"error","request_id":"r","error":"cut \ud83d"}}"#,
+            r#"ControlResponse { request_id: "r", answer: Err("cut "#,
+        ),
+        (
+            r#"{"type":"control_response","response":{"subtype":"error","request_id":"r","error":{"code":1}}}"#,
+            r#"ControlResponse { request_id: "r", answer: Err("") }"#,
+        ),
+        (
             r#"{"type":"control_response","response":{"subtype":"success","request_id":"r","response":{"x":1}}}"#,
             r#"ControlResponse { request_id: "r", answer: Ok(Some(RawValue({"x":1}))) }"#,
         ),
