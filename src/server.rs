@@ -78,7 +78,10 @@ struct Running {
 impl Running {
     fn start(config: &Config) -> Result<Running, Failure> {
         let agent = choose_agent(config)?;
-        let agent = if config.allow_bypass_permissions { agent.allowed_to_bypass_permissions() } else { agent };
+        let agent = match config.allow_bypass_permissions {
+            true => agent.allowed_to_bypass_permissions(),
+            false => agent.forbidden_to_bypass_permissions(),
+        };
         let address = SocketAddr::new(config.host, config.port);
         let listener = TcpListener::bind(address).map_err(|error| cannot_listen(address, &error))?;
         let address = listener.local_addr().map_err(internal)?;

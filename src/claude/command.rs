@@ -10,6 +10,9 @@ use crate::config::is_own_variable;
 /// Removed from what Claude inherits: the first marks a Claude inside a Claude, the second would change its Node.
 const NOT_INHERITED: [&str; 2] = ["CLAUDECODE", "NODE_OPTIONS"];
 
+/// Claude's settings under which it refuses the mode without permission questions.
+const NEVER_BYPASS: &str = r#"{"permissions":{"disableBypassPermissionsMode":"disable"}}"#;
+
 /// The environment variable that every process of a session carries, and its children inherit: how strays are found.
 pub const MARKER_VARIABLE: &str = "CSM_PROCESS";
 
@@ -57,6 +60,16 @@ impl Agent {
         let superuser = unsafe { libc::geteuid() } == 0;
         if !self.demo && (sandbox || !superuser) {
             self.first_args.push("--allow-dangerously-skip-permissions".into());
+        }
+        self
+    }
+
+    /// The same, with sessions that never come to that mode, whatever Claude's own settings and those of its agents say. A
+    /// `--settings` among the user's `--agent-arg`s takes the place of this one.
+    #[must_use]
+    pub fn forbidden_to_bypass_permissions(mut self) -> Agent {
+        if !self.demo {
+            self.first_args.push(format!("--settings={NEVER_BYPASS}").into());
         }
         self
     }

@@ -1,12 +1,12 @@
 //! What is asked of the real CLI beside prompts.
 
-use std::fs;
+use std::{fs, sync::Arc};
 
 use serde_json::{Value, json};
 
 use crate::{
     setup::{Setup, builder, conversation_of, said, start, tails},
-    support::{DEADLINE, fake_api::FakeApi, processes},
+    support::{DEADLINE, fake_api::FakeApi, processes, workspace::Workspace},
 };
 
 impl Setup {
@@ -128,6 +128,26 @@ fn no_questions_at_all_where_the_server_allows_it() {
     assert!(file.exists());
     assert_eq!(on.summary()["permissionMode"], "bypassPermissions");
     assert!(on.client.events_named("permissionRequest").is_empty());
+}
+
+/// What the user has chosen for a terminal is not what clients may do here.
+#[test]
+fn claudes_own_settings_do_not_switch_the_questions_off() {
+    let api = FakeApi::start();
+    let workspace = Arc::new(Workspace::new());
+    let folder = workspace.home().join(".claude");
+    fs::create_dir_all(&folder).expect("a folder");
+    fs::write(folder.join("settings.json"), r#"{"permissions":{"defaultMode":"bypassPermissions"}}"#).expect("written");
+    let server = builder(&api).workspace(&workspace).env("IS_SANDBOX", "1").start();
+    let client = server.connect(Value::Null);
+    let on = Setup { session: client.session_id(), client, server, api };
+    let file = workspace.work().join("made");
+    let mark = on.client.mark();
+    let prompt = on.ask(&format!("bash:touch {}", file.display()));
+    on.allow(&on.question(mark));
+    assert_eq!(on.client.wait_response(&prompt)["status"], "done");
+    assert!(file.exists());
+    assert_eq!(on.summary()["permissionMode"], "default");
 }
 
 #[test]

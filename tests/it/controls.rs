@@ -190,8 +190,10 @@ fn no_questions_at_all_only_where_the_server_allows_it_also_later() {
     allowed.finish();
     let server = bad("proper").workspace(&workspace).start();
     let client = server.connect(json!({"sessionId": id}));
-    assert_ne!(client.registered()["session"]["permissionMode"], "bypassPermissions");
-    assert_eq!(client.ask_and_wait(&id, "args")["fullResponse"].as_str().expect("text").find("ypass"), None);
+    assert_eq!(client.registered()["session"]["permissionMode"], Value::Null);
+    let args = client.ask_and_wait(&id, "args")["fullResponse"].as_str().expect("text").to_owned();
+    assert!(!args.contains("--permission-mode") && !args.contains("--allow-dangerously"), "{args}");
+    assert!(args.contains("disableBypassPermissionsMode"), "{args}");
 }
 
 #[test]
