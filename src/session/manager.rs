@@ -26,7 +26,7 @@ use super::uploads::Upload;
 use crate::claude::command::Agent;
 use crate::claude::version;
 use crate::config::Mode;
-use crate::store::{Cursor, Query};
+use crate::store::{Cursor, Query, SessionRow};
 
 /// The one session of the mode `shared`.
 pub const GLOBAL_SESSION: &str = "global-session";
@@ -226,7 +226,8 @@ impl SessionManager {
             let stored = rows.into_iter().filter(|row| !live.contains(row.id.as_str()));
             let terminals = self.terminal_sessions(query, below)?.into_iter();
             sessions.extend(terminals.filter(|summary| !live.contains(summary.session_id.as_str())));
-            sessions.extend(stored.map(|row| State::from_row(row.id.as_str().into(), row, 0).summary(&self.context)));
+            let state = |row: SessionRow| State::from_row(row.id.as_str().into(), row, 0).allowed_in(&self.context);
+            sessions.extend(stored.map(|row| state(row).summary(&self.context)));
         }
         sessions.sort_by_cached_key(|summary| std::cmp::Reverse(place(summary)));
         let more = sessions.len() > limit;

@@ -26,14 +26,7 @@ impl Session {
             return Err(storage_error(Trouble::Damaged));
         }
         let id: Arc<str> = row.id.as_str().into();
-        let mut state = State::from_row(id, row, seq);
-        if !context.allow_bypass_permissions {
-            // Chosen when the server allowed it.
-            let asks = |mode: &String| mode != BYPASS_PERMISSIONS;
-            state.choices.permission_mode = state.choices.permission_mode.filter(asks);
-            state.permission_mode_in_use = state.permission_mode_in_use.filter(asks);
-        }
-        Ok(Session::of(state, context))
+        Ok(Session::of(State::from_row(id, row, seq).allowed_in(&context), context))
     }
 
     /// Stores a new session. `done` is told when it is on the disk; where it cannot be, the session is gone.
@@ -188,6 +181,14 @@ impl State {
             log: Log::stored_up_to(seq),
             ..State::new(id, row.key, choices, false)
         }
+    }
+
+    /// Without a permission mode that was chosen when the server allowed it, if it does not any more.
+    pub(super) fn allowed_in(mut self, context: &Context) -> State {
+        let may_stay = |mode: &String| context.allow_bypass_permissions || mode != BYPASS_PERMISSIONS;
+        self.choices.permission_mode = self.choices.permission_mode.filter(may_stay);
+        self.permission_mode_in_use = self.permission_mode_in_use.filter(may_stay);
+        self
     }
 
     fn take_up(&mut self, open: OpenPrompt, batch: &mut Batch) {

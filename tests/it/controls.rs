@@ -189,6 +189,8 @@ fn no_questions_at_all_only_where_the_server_allows_it_also_later() {
     let (workspace, id) = (allowed.server.workspace().clone(), allowed.id.clone());
     allowed.finish();
     let server = bad("proper").workspace(&workspace).start();
+    let lister = server.connect(Value::Null);
+    assert_eq!(lister.must("listSessions", json!({}))["sessions"][0]["permissionMode"], Value::Null);
     let client = server.connect(json!({"sessionId": id}));
     assert_eq!(client.registered()["session"]["permissionMode"], Value::Null);
     let args = client.ask_and_wait(&id, "args")["fullResponse"].as_str().expect("text").to_owned();
