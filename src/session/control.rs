@@ -258,7 +258,7 @@ impl State {
     fn confirm(
         &mut self,
         choice: Choice,
-        value: String,
+        mut value: String,
         applied: Option<Applied>,
         reply: Option<Reply>,
         session: &Session,
@@ -268,15 +268,26 @@ impl State {
             (Choice::Effort, Some(Applied { effort, .. })) => effort,
             (_, Some(Applied { model, .. })) => model.or_else(|| Some(value.clone())),
         };
-        if choice == Choice::Effort && in_use.as_ref().is_some_and(|in_use| *in_use != value) {
-            let name = &session.context.supervisor.agent().name;
-            return fail(reply, &refused(&format!("{name} does not take the effort {value}")));
+        if choice == Choice::Effort
+            && let Some(other) = in_use.as_ref().filter(|in_use| **in_use != value)
+        {
+            // That of a choice that was sent behind this one?
+            if !self.awaits(choice) {
+                let name = &session.context.supervisor.agent().name;
+                return fail(reply, &refused(&format!("{name} does not take the effort {value}")));
+            }
+            value.clone_from(other);
         }
         if reply.is_none() && choice == Choice::Model && in_use == self.model_in_use {
             // The command was none here, or has chosen what was in use already.
             return;
         }
         self.choose(choice, value, in_use, reply);
+    }
+
+    /// Whether another choice of that kind is with Claude.
+    fn awaits(&self, choice: Choice) -> bool {
+        self.asked.iter().any(|asked| matches!(asked.control, Control::Choose(other, _) if other == choice))
     }
 
     /// The running prompt has ended well. Where it was a slash command that chooses, Claude's own word is what counts.

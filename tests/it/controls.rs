@@ -103,6 +103,33 @@ fn while_claude_starts_a_choice_waits_and_comes_before_the_prompt() {
     scene.finish();
 }
 
+/// Both are sent together, and what is in use after the first is the second already.
+#[test]
+fn two_choices_at_once_are_both_taken() {
+    let file = Workspace::new();
+    let go = file.root().join("go");
+    let scene = scene(bad("slow-start").arg(format!("--agent-arg={}", go.display())));
+    let usage = scene.client.start_emit("getContextUsage", scene.data(json!({})));
+    scene.wait_state("starting");
+    let efforts =
+        ["low", "high"].map(|effort| scene.client.start_emit("setEffort", scene.data(json!({"effort": effort}))));
+    let models =
+        ["slow", "quick"].map(|model| scene.client.start_emit("setModel", scene.data(json!({"model": model}))));
+    make(&go);
+    assert_eq!(scene.client.wait_ack(usage)["ok"], true);
+    for id in efforts {
+        assert_eq!(scene.client.wait_ack(id), json!({"ok": true, "effort": "high"}));
+    }
+    for id in models {
+        assert_eq!(scene.client.wait_ack(id), json!({"ok": true, "model": "bad-quick"}));
+    }
+    assert_eq!(chosen(&scene), json!(["bad-quick", Value::Null, "high"]));
+    scene.close();
+    scene.client.must("resumeSession", scene.data(json!({})));
+    assert_eq!(choice_args(&scene), ["--model=quick", "--effort=high"]);
+    scene.finish();
+}
+
 #[test]
 fn what_claude_refuses_changes_nothing() {
     let scene = scene(bad("proper"));
