@@ -107,6 +107,8 @@ impl Api {
                 };
                 match session {
                     Ok(session) => {
+                        // Before its files are stored, which would stay.
+                        given!(session.may_be_asked());
                         let ask = given!(draft.into_ask(&Files::of(&self.rules.data_dir, &session.id)));
                         log::debug!("session {id}: asked {:?}", ask.text);
                         session.ask(ask, reply);

@@ -149,6 +149,14 @@ impl Control {
 }
 
 impl Session {
+    /// Whether anything may be asked here just now.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(super) fn may_be_asked(&self) -> Result<(), Error> {
+        self.peek(State::may_be_asked)
+    }
+
     /// Asks this of Claude. The reply comes when Claude has answered, or cannot.
     pub fn control(&self, control: Control, reply: Reply) {
         self.with(|state, batch| {
@@ -170,13 +178,18 @@ impl Session {
 }
 
 impl State {
-    fn may_control(&self, control: &Control) -> Result<(), Error> {
+    fn may_be_asked(&self) -> Result<(), Error> {
         if self.shutting_down {
             return Err(Error::new(Code::ShuttingDown, "the server is shutting down"));
         }
         if self.ended {
             return Err(Error::new(Code::SessionEnded, "this session was closed: resume it first"));
         }
+        Ok(())
+    }
+
+    fn may_control(&self, control: &Control) -> Result<(), Error> {
+        self.may_be_asked()?;
         if self.asked.len() >= CONTROLS_MAX {
             let message = format!("{CONTROLS_MAX} requests wait already for Claude in this session");
             return Err(Error::new(Code::RateLimited, message));

@@ -261,3 +261,18 @@ fn a_file_that_cannot_be_stored_is_an_error_and_nothing_is_asked() {
     client.wait_response(ack["promptId"].as_str().expect("an id"));
     assert_eq!(client.events_named("prompt").len(), 1);
 }
+
+/// Nobody would ever look for it there.
+#[test]
+fn a_file_for_a_session_that_is_closed_is_not_stored() {
+    let server = server();
+    let (client, session) = text_client(&server);
+    client.must("closeSession", json!({"sessionId": session}));
+    let files: [File<'_>; 1] = [("a.pdf", "application/pdf", b"%PDF")];
+    let refusal = send(&client, with_files(&session, "read", &files), &files);
+    assert_eq!(refusal["error"]["code"], "session_ended", "{refusal}");
+    assert!(!folder(&server, &session).exists());
+    client.must("resumeSession", json!({"sessionId": session}));
+    assert_eq!(send(&client, with_files(&session, "read", &files), &files)["ok"], true);
+    assert!(folder(&server, &session).exists());
+}
