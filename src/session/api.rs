@@ -16,7 +16,7 @@ use super::fanout::{Reply, Stream, Viewer};
 use super::fields::Fields;
 use super::files::Files;
 use super::manager::{SessionManager, Wish};
-use super::prompt::{Answer, Decision};
+use super::questions::{Answer, Decision};
 use super::rules::Rules;
 use super::session::{PAGE_EVENTS_MAX, Session};
 use super::state::TITLE_CHARS_MAX;

@@ -3,6 +3,7 @@
 use super::events::RateLimited;
 use super::fanout::Batch;
 use super::state::{NAME_CHARS_MAX, State, shortened};
+use super::tasks::is_over;
 use crate::proto::claude::{Kind, RateLimit};
 
 impl State {
@@ -15,7 +16,13 @@ impl State {
             }
             Kind::User { tool_results, tool_outcome, .. } => self.todos.on_result(tool_results, *tool_outcome),
             Kind::BackgroundTasks(all) => self.tasks.replace(all),
-            Kind::Task { subtype, news } => self.tasks.follow(subtype, news),
+            Kind::Task { subtype, news } => {
+                if is_over(subtype, news) {
+                    let id = shortened(&news.task.id, NAME_CHARS_MAX);
+                    self.close_questions(batch, |question| question.agent.as_ref() == Some(&id));
+                }
+                self.tasks.follow(subtype, news)
+            }
             Kind::RateLimit(limit) => self.on_rate_limit(limit, batch),
             Kind::Retry(retry) => {
                 self.on_retry(retry, batch);

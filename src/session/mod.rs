@@ -3,7 +3,7 @@
 //! ```text
 //!  net ──▶ api ──▶ manager ──▶ session ──▶ life (start, stop, exit)   ──▶ claude
 //!                                 │        control (what is asked beside prompts) ──▶ claude
-//!                                 │        turn (what Claude's lines mean) ◀── claude
+//!                                 │        turn (what Claude's lines mean), questions (what it asks) ◀── claude
 //!                                 ▼
 //!                    log (gives every event its number) ──▶ fanout (encodes once, pushes to every viewer)
 //!                                 └──▶ store (whole events, prompts, the session's row)
@@ -45,6 +45,7 @@ pub mod log;
 pub mod manager;
 mod plain;
 pub mod prompt;
+pub mod questions;
 pub mod rules;
 #[expect(
     clippy::module_inception,

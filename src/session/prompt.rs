@@ -1,27 +1,25 @@
-//! What clients ask of a session: prompts, interrupts, answers, the end.
+//! What clients ask of a session: prompts, the end.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
 use parking_lot::Mutex;
 use serde::Serialize;
-use serde_json::value::RawValue;
 
 use super::attachments::Attached;
 use super::error::{Code, Error};
-use super::events::{PermissionResolved, Response, Summary, json, now_ms};
+use super::events::{Response, Summary, json, now_ms};
 use super::fanout::{Audience, Batch, Reply, Stream};
 use super::files::Files;
 use super::session::Session;
 use super::state::{
-    Accepting, Context, Phase, Prompt, QUEUE_BYTES_MAX, QUEUE_PROMPTS_MAX, RESOLVED_MAX, Resolved, Running, State,
-    WhenStopped, shortened, storage_error, uuid_v4,
+    Accepting, Context, Phase, Prompt, QUEUE_BYTES_MAX, QUEUE_PROMPTS_MAX, Running, State, WhenStopped, shortened,
+    storage_error, uuid_v4,
 };
 use super::title::title_from;
 use super::turn::End;
 use crate::failpoint;
-use crate::proto::claude::{self, Permission};
+use crate::proto::claude;
 use crate::store::{Accepted, Change, PromptState, Submission, Trouble, response_head};
 
 /// What lists show of the last answer.
@@ -42,36 +40,12 @@ pub struct Ask {
     pub attachments: Vec<Attached>,
 }
 
-/// A client's answer to a permission question.
-#[derive(Debug)]
-pub struct Answer {
-    /// Which question.
-    pub request_id: String,
-    /// Yes or no.
-    pub decision: Decision,
-    /// Who, as other viewers see it.
-    pub by: String,
-}
-
-/// Yes or no, with what belongs to it.
-#[derive(Debug)]
-#[expect(missing_docs, reason = "the wire contract says what each field is")]
-pub enum Decision {
-    Allow { updated_input: Option<Box<RawValue>>, updated_permissions: Option<Box<RawValue>> },
-    Deny { message: String, interrupt: bool },
-}
-
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Asked<'a> {
     ok: bool,
     prompt_id: &'a str,
     position: usize,
-}
-
-#[derive(Serialize)]
-struct Done {
-    ok: bool,
 }
 
 #[derive(Clone, Serialize)]
@@ -101,61 +75,6 @@ impl Session {
                 }
             }
         });
-    }
-
-    /// Answers a permission question. The first answer counts; Claude gets it once it is on the disk, so that no tool runs
-    /// by an answer that nobody finds afterwards.
-    pub fn answer(&self, answer: &Answer, reply: Reply) {
-        let reply = self.with(|state, batch| {
-            let Some(at) = state.questions.iter().position(|question| question.request_id == answer.request_id) else {
-                return Some(reply);
-            };
-            if state.process.is_none() || state.phase == Phase::Stopping {
-                reply.fail(&Error::new(Code::AgentFailed, "the process takes no answer any more"));
-                return None;
-            }
-            let question = &state.questions[at];
-            let (permission, behavior) = match &answer.decision {
-                Decision::Allow { updated_input, updated_permissions } => {
-                    let updated_input = updated_input.as_deref().unwrap_or(&question.input);
-                    let updated_permissions = updated_permissions.as_deref();
-                    (Permission::Allow { updated_input, updated_permissions }, "allow")
-                }
-                Decision::Deny { message, interrupt } => (Permission::Deny { message, interrupt: *interrupt }, "deny"),
-            };
-            let line = claude::permission_line(&answer.request_id, &permission);
-            if let Decision::Deny { interrupt: true, .. } = answer.decision {
-                // As an interrupt does: the prompt ends as interrupted, and if it does not end, the process is stopped.
-                state.end_until.get_or_insert(Instant::now() + self.context.interrupt_timeout);
-                state.running.iter_mut().for_each(|running| running.interrupted = true);
-            }
-            state.resolve(batch, at, behavior, &answer.by);
-            let Some(session) = self.itself.upgrade() else { return Some(reply) };
-            let launch = state.launch;
-            state.on_stored.push(Box::new(move |_| {
-                failpoint::reach("resolved");
-                let taken = session.with(|state, _| state.launch == launch && state.write(line));
-                match taken {
-                    true => reply.ok(&Done { ok: true }),
-                    false => reply.fail(&Error::new(Code::AgentFailed, "the process takes no answer any more")),
-                }
-            }));
-            None
-        });
-        if let Some(reply) = reply {
-            reply.fail(&self.stale(&answer.request_id));
-        }
-    }
-
-    /// Why an answer comes too late: who was first, and how.
-    fn stale(&self, request_id: &str) -> Error {
-        let earlier = self.with(|state, _| {
-            let earlier = state.resolved.iter().find(|resolved| resolved.request_id == request_id);
-            earlier.map(|earlier| (earlier.behavior.to_owned(), earlier.by.clone()))
-        });
-        let earlier = earlier.or_else(|| self.context.store.resolution(self.key, request_id).ok().flatten());
-        let (behavior, by) = earlier.unzip();
-        Error::new(Code::StaleRequest, "this question is not open (any more)").with("by", by).with("behavior", behavior)
     }
 
     /// Stops the process for good; the session stays listed. The reply comes when nothing of it runs any more.
@@ -367,6 +286,8 @@ impl State {
         match self.phase {
             Phase::Idle if running.prompt.marked => {
                 running.written = true;
+                // What was to end by then was another turn.
+                self.end_until = None;
                 let line = claude::user_line(&running.prompt.uuid, running.prompt.for_claude());
                 self.phase = Phase::Busy;
                 self.changed = true;
@@ -518,31 +439,6 @@ impl State {
         }
     }
 
-    /// Closes question number `at`: every viewer sees how, and by whom.
-    pub(super) fn resolve(&mut self, batch: &mut Batch, at: usize, behavior: &'static str, by: &str) {
-        let question = self.questions.remove(at);
-        self.record_resolved(batch, &question.request_id, behavior, by);
-        self.changed = true;
-    }
-
-    /// Tells every viewer how a question ended, and keeps it for answers that come too late.
-    pub(super) fn record_resolved(&mut self, batch: &mut Batch, request_id: &str, behavior: &'static str, by: &str) {
-        let id = self.id.clone();
-        self.record(batch, Audience::All, "permissionResolved", "", |seq| {
-            json(&PermissionResolved { session_id: &id, seq, request_id, behavior, by })
-        });
-        self.pending.push(Change::Resolved(self.key, request_id.to_owned(), behavior, by.to_owned()));
-        let resolved = Resolved { request_id: request_id.to_owned(), behavior, by: by.to_owned() };
-        remember(&mut self.resolved, resolved, RESOLVED_MAX);
-    }
-
-    /// No open question outlives its turn or its process.
-    pub(super) fn cancel_questions(&mut self, batch: &mut Batch, by: &str) {
-        while !self.questions.is_empty() {
-            self.resolve(batch, 0, "cancelled", by);
-        }
-    }
-
     /// Says yes once what has happened until now is on the disk: or the server could die, and the next one would know
     /// nothing of it, and run what was to be stopped.
     pub(super) fn ok_when_stored(&mut self, reply: Reply, answer: impl Serialize + Send + 'static) {
@@ -604,12 +500,4 @@ fn last_words(text: &str) -> String {
         Some((at, _)) if at > 0 => format!("…{}", &line[at..]),
         _ => line,
     }
-}
-
-/// Keeps the newest `most`.
-fn remember<T>(all: &mut VecDeque<T>, one: T, most: usize) {
-    if all.len() >= most {
-        all.pop_front();
-    }
-    all.push_back(one);
 }

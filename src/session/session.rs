@@ -1,7 +1,7 @@
 //! A session as others see it: each method takes the lock, does one thing, and sends what came of it.
 //!
-//! What the methods do with the state is in `prompt.rs` (what clients ask), `turn.rs` (what Claude says)
-//! and `life.rs` (how the process starts and ends).
+//! What the methods do with the state is in `prompt.rs` (what clients ask), `turn.rs` (what Claude says), `questions.rs`
+//! (what it asks) and `life.rs` (how the process starts and ends).
 
 use std::sync::{Arc, Weak};
 use std::time::Instant;

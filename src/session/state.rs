@@ -30,6 +30,7 @@ use super::fanout::{Audience, Batch, Reply, Viewer};
 use super::interrupt::Stop;
 use super::live::Live;
 use super::log::Log;
+use super::questions::{Question, Resolved};
 use super::slots::Slots;
 use super::tasks::Tasks;
 use super::todos::Todos;
@@ -51,14 +52,8 @@ pub const QUEUE_PROMPTS_MAX: usize = 100;
 /// What Claude gets for them, in bytes.
 pub const QUEUE_BYTES_MAX: usize = 8 << 20;
 
-/// Questions that may be open in one session: Claude asks one for each tool that it wants to run at the same time.
-pub const QUESTIONS_MAX: usize = 64;
-
 /// What Claude calls a model, a mode, a tool: longer names are cut.
 pub const NAME_CHARS_MAX: usize = 200;
-
-/// Answered questions that are remembered here, so that a late answer is told who was first; the store knows the others.
-pub const RESOLVED_MAX: usize = 256;
 
 /// The running answer's text that is kept for `fullResponse` and `soFar`, in bytes of JSON; beyond it only the chunks have
 /// it.
@@ -211,21 +206,6 @@ pub(super) struct Turn {
     pub streamed: bool,
     /// What went wrong with the API, where Claude has just said so in the model's place: its word for it.
     pub error: Option<String>,
-}
-
-/// An open permission question.
-pub(super) struct Question {
-    pub request_id: String,
-    pub input: Box<RawValue>,
-    /// Its `permissionRequest`, for those who come later.
-    pub data: Arc<str>,
-}
-
-/// How a question ended.
-pub(super) struct Resolved {
-    pub request_id: String,
-    pub behavior: &'static str,
-    pub by: String,
 }
 
 /// An interrupt that Claude has not answered yet.

@@ -62,17 +62,16 @@ impl Tasks {
     pub fn follow(&mut self, subtype: &str, news: &TaskNews<'_>) -> bool {
         let id = shortened(&news.task.id, NAME_CHARS_MAX);
         let known = self.0.iter().position(|known| known.task_id == id);
-        let has_ended = news.status.as_deref().is_some_and(|status| ENDED.contains(&status));
+        let is_over = is_over(subtype, news);
         match (subtype, known) {
-            ("task_notification", Some(at)) => drop(self.0.remove(at)),
-            (_, Some(at)) if has_ended => drop(self.0.remove(at)),
+            (_, Some(at)) if is_over => drop(self.0.remove(at)),
             ("task_started", Some(at)) => {
                 let tool_use_id = news.tool_use_id.as_ref().map(|id| shortened(id, NAME_CHARS_MAX));
                 let changed = self.0[at].tool_use_id != tool_use_id;
                 self.0[at].tool_use_id = tool_use_id;
                 return changed;
             }
-            ("task_started", None) if !has_ended && self.0.len() < TASKS_MAX => {
+            ("task_started", None) if !is_over && self.0.len() < TASKS_MAX => {
                 let tool_use_id = news.tool_use_id.as_ref().map(|id| shortened(id, NAME_CHARS_MAX));
                 self.0.push(BackgroundTask { tool_use_id, ..task(&news.task) });
             }
@@ -84,6 +83,11 @@ impl Tasks {
     pub fn clear(&mut self) {
         self.0.clear();
     }
+}
+
+/// Whether that was the last of a task.
+pub(super) fn is_over(subtype: &str, news: &TaskNews<'_>) -> bool {
+    subtype == "task_notification" || news.status.as_deref().is_some_and(|status| ENDED.contains(&status))
 }
 
 fn task(task: &Task<'_>) -> BackgroundTask {

@@ -8,21 +8,17 @@
 use std::fmt::Write;
 
 use super::conversation::{Covered, is_uuid};
-use super::events::{EVENT_BYTES_MAX, PermissionRequest, StreamChunk, StreamMark, json};
+use super::events::{EVENT_BYTES_MAX, StreamChunk, StreamMark, json};
 use super::fanout::{Audience, Batch, Stream};
-use super::plain::plain;
 use super::session::Session;
-use super::state::{NAME_CHARS_MAX, Phase, QUESTIONS_MAX, Question, State, TURN_TEXT_BYTES_MAX, Turn, shortened};
-use crate::proto::claude::{self, CanUseTool, Delta, Init, Kind, Outcome, TextDelta};
+use super::state::{NAME_CHARS_MAX, Phase, State, TURN_TEXT_BYTES_MAX, Turn, shortened};
+use crate::proto::claude::{self, Delta, Init, Kind, Outcome, TextDelta};
 use crate::proto::ndjson::{Line, Splitter};
 use crate::store::Change;
 use serde_json::value::RawValue;
 
 /// What went wrong is told in so many characters.
 const ERROR_CHARS_MAX: usize = 2000;
-
-/// Why a question must be asked is told in so many characters.
-const REASON_CHARS_MAX: usize = 1000;
 
 /// A longer piece of text goes out in several chunks; in JSON it may take six times its bytes.
 const CHUNK_BYTES_MAX: usize = EVENT_BYTES_MAX / 7;
@@ -105,10 +101,8 @@ impl State {
             Kind::ControlRequest { request_id, can_use_tool: Some(asked), request } => {
                 return self.on_question(request_id, asked, request, batch);
             }
-            Kind::ControlCancel { request_id } => {
-                if let Some(at) = self.questions.iter().position(|question| question.request_id == *request_id) {
-                    return self.resolve(batch, at, "cancelled", "claude");
-                }
+            Kind::ControlCancel { request_id } if self.open_question(request_id).is_some() => {
+                return self.withdraw(request_id, batch);
             }
             Kind::KeepAlive => return,
             _ => {}
@@ -358,7 +352,7 @@ impl State {
         }
         (self.turn, self.spare) = (None, Vec::new());
         self.todos.end_turn();
-        self.cancel_questions(batch, "claude");
+        self.close_questions(batch, |question| question.agent.is_none());
         // A turn of Claude's own may have come before a prompt that is about to be written.
         if self.phase == Phase::Busy && self.running.as_ref().is_none_or(|running| !running.written) {
             self.phase = Phase::Idle;
@@ -366,37 +360,6 @@ impl State {
         }
         self.changed = true;
         self.advance(batch, session);
-    }
-
-    fn on_question(&mut self, request_id: &str, asked: &CanUseTool<'_>, request: &RawValue, batch: &mut Batch) {
-        if self.questions.iter().any(|question| question.request_id == request_id) {
-            return;
-        }
-        if self.questions.len() >= QUESTIONS_MAX || request_id.len() > NAME_CHARS_MAX {
-            self.write(claude::control_error_line(request_id, "too many questions are open"));
-            return;
-        }
-        let id = self.id.clone();
-        let tool_name = shortened(&asked.tool_name, NAME_CHARS_MAX);
-        let essentials = format!(r#""requestId":{},"toolName":{}"#, json(&request_id), json(&tool_name));
-        let reason = asked.reason.as_deref().map(|reason| plain(reason, REASON_CHARS_MAX));
-        let none: &RawValue = serde_json::from_str("[]").expect("an empty array");
-        let data = self.record(batch, Audience::All, "permissionRequest", &essentials, |seq| {
-            json(&PermissionRequest {
-                session_id: &id,
-                seq,
-                request_id,
-                tool_name: &tool_name,
-                input: asked.input,
-                description: asked.description.as_deref(),
-                reason: reason.as_deref(),
-                suggestions: asked.suggestions.unwrap_or(none),
-                request,
-            })
-        });
-        self.pending.push(Change::Question(self.key, request_id.to_owned()));
-        self.questions.push(Question { request_id: request_id.to_owned(), input: asked.input.to_owned(), data });
-        self.changed = true;
     }
 
     fn on_control_response(

@@ -6,6 +6,7 @@
 mod support;
 
 mod accounts;
+mod agents;
 mod asking;
 mod attachments;
 mod controls;

@@ -44,6 +44,7 @@
 //! | `lines N BYTES` | N lines of unknown type and of BYTES bytes each, then `done` |
 //! | `wait FILE` | one delta, then the rest when FILE exists |
 //! | `tools FILE` | uses two tools, of which the second ends when FILE exists, then `both done` |
+//! | `answers` | the answers to questions that it does not wait for (those of `turn FILE`), as JSON; then it forgets them |
 //! | `ask` | asks a permission; `allowed:INPUT` or `denied:MESSAGE`, with ` permissions:…` where the answer had some |
 //! | `spawn`, `spawn-orphan` | the number of a new process in a session of its own; its child, or nobody's |
 //! | `spawn-clean` | as `spawn-orphan`, without anything in its environment |
@@ -159,6 +160,7 @@ fn main() {
         interrupts: 0,
         running: None,
         count: 0,
+        answers: Vec::new(),
     };
     if mode == "grandchild" {
         spawn_sleeper(false);
@@ -330,6 +332,8 @@ struct Agent {
     /// The uuid of the prompt that runs.
     running: Option<String>,
     count: u32,
+    /// What came although nobody waited for it.
+    answers: Vec<Value>,
 }
 
 /// Why a turn is not going on.
@@ -352,6 +356,7 @@ impl Agent {
                 Some("control_request") => {
                     self.control(&line, false);
                 }
+                Some("control_response") => self.answers.push(line["response"].clone()),
                 _ => {}
             }
         }
@@ -737,6 +742,10 @@ impl Agent {
                 self.words(answer, "done", now)
             }
             "wait" => self.wait_in_turn(answer, Path::new(first.unwrap_or("/"))),
+            "answers" => {
+                let answers = json!(std::mem::take(&mut self.answers));
+                self.words(answer, &answers.to_string(), now)
+            }
             "ask" => self.ask(answer),
             "raw" => {
                 say_bytes(&fs::read(first.unwrap_or("/")).expect("lines"));
@@ -821,6 +830,10 @@ impl Agent {
             Some("control_request") if self.control(&line, true) => Err(Interrupted),
             Some("user") => {
                 self.waiting.push_back(line);
+                Ok(())
+            }
+            Some("control_response") => {
+                self.answers.push(line["response"].clone());
                 Ok(())
             }
             _ => Ok(()),

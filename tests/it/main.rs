@@ -12,6 +12,7 @@ mod forks;
 mod http;
 mod modes;
 mod places;
+mod questions;
 mod queue;
 mod restart;
 mod scene;

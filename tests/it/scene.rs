@@ -62,6 +62,24 @@ impl Scene {
         response["fullResponse"].as_str().expect("text").to_owned()
     }
 
+    /// Asks for a turn of exactly these lines. The agent prints them at once, and its result, if there is one, is among them.
+    pub fn ask_turn(&self, lines: &[Value]) -> String {
+        let file = self.server.workspace().root().join(format!("turn-{:016x}", fastrand::u64(..)));
+        fs::write(&file, lines.iter().map(|line| format!("{line}\n")).collect::<String>()).expect("the lines");
+        self.ask(&format!("turn {}", file.display()))
+    }
+
+    /// Asks for such a turn, and waits for the end of its prompt.
+    pub fn turn(&self, lines: &[Value]) -> Value {
+        let prompt = self.ask_turn(lines);
+        self.client.wait_response(&prompt)
+    }
+
+    /// The session's summary as it is now.
+    pub fn summary(&self) -> Value {
+        self.client.must("getSession", self.data(json!({})))["session"].clone()
+    }
+
     /// Asks what is answered with JSON.
     pub fn json(&self, prompt: &str) -> Value {
         let text = self.text(prompt);
@@ -158,6 +176,27 @@ impl Scene {
         }
         asked
     }
+}
+
+/// The first line of a turn.
+pub fn init() -> Value {
+    json!({"type": "system", "subtype": "init"})
+}
+
+/// The last line of a turn that answers its prompt.
+pub fn result() -> Value {
+    json!({"type": "result", "subtype": "success", "is_error": false, "num_turns": 1, "result": "",
+        "user_message_uuids": ["$UUID"]})
+}
+
+/// A question of that name, of the main conversation or of an agent.
+pub fn question(request_id: &str, agent: Option<&str>) -> Value {
+    let mut request = json!({"subtype": "can_use_tool", "tool_name": "Bash", "input": {"command": request_id},
+        "permission_suggestions": []});
+    if let Some(agent) = agent {
+        request["agent_id"] = json!(agent);
+    }
+    json!({"type": "control_request", "request_id": request_id, "request": request})
 }
 
 /// Makes a file for which an agent waits.

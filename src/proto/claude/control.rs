@@ -19,6 +19,8 @@ pub struct CanUseTool<'a> {
     pub description: Option<Cow<'a, str>>,
     /// Why it has to be asked; it may hold a terminal's escapes.
     pub reason: Option<Cow<'a, str>>,
+    /// The agent that asks, by the name of its task; none where it is the main conversation.
+    pub agent_id: Option<Cow<'a, str>>,
     /// What can be allowed for good, in Claude's own form: an array.
     pub suggestions: Option<&'a RawValue>,
 }
@@ -37,6 +39,8 @@ pub(super) fn control_request<'a>(fields: &Fields<'a>) -> Option<Kind<'a>> {
         #[serde(borrow)]
         decision_reason: Option<&'a RawValue>,
         #[serde(borrow)]
+        agent_id: Option<&'a RawValue>,
+        #[serde(borrow)]
         permission_suggestions: Option<&'a RawValue>,
     }
     // Whatever it is, it has a name, under which it gets an answer.
@@ -49,6 +53,7 @@ pub(super) fn control_request<'a>(fields: &Fields<'a>) -> Option<Kind<'a>> {
             input: asked.input?,
             description: text(asked.description),
             reason: text(asked.decision_reason),
+            agent_id: text(asked.agent_id),
             suggestions: asked.permission_suggestions.filter(|raw| raw.get().starts_with('[')),
         }))
     };
