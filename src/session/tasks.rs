@@ -8,8 +8,11 @@ use serde::Serialize;
 use super::state::{NAME_CHARS_MAX, shortened};
 use crate::proto::claude::{Task, TaskNews};
 
-/// So many are kept.
-const TASKS_MAX: usize = 100;
+/// So many are shown.
+const SHOWN_MAX: usize = 100;
+
+/// So many are kept: their ends are known.
+const TASKS_MAX: usize = 1000;
 
 /// What a task is for is cut.
 const DESCRIPTION_CHARS_MAX: usize = 200;
@@ -35,45 +38,53 @@ pub struct BackgroundTask {
 
 /// Those of one process, the oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Tasks(Vec<BackgroundTask>);
+pub(super) struct Tasks {
+    kept: Vec<BackgroundTask>,
+    /// There were more than are kept, of which nobody knows any more whether they have ended.
+    more: bool,
+}
 
 impl Tasks {
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.kept.is_empty() && !self.more
     }
 
     pub fn list(&self) -> &[BackgroundTask] {
-        &self.0
+        &self.kept[..self.kept.len().min(SHOWN_MAX)]
     }
 
     /// This is all there is. `true`: that is news.
     pub fn replace(&mut self, all: &[Task<'_>]) -> bool {
         let mut new: Vec<_> = all.iter().take(TASKS_MAX).map(task).collect();
         for task in &mut new {
-            let known = self.0.iter().find(|known| known.task_id == task.task_id);
+            let known = self.kept.iter().find(|known| known.task_id == task.task_id);
             task.tool_use_id = known.and_then(|known| known.tool_use_id.clone());
         }
-        let changed = new != self.0;
-        self.0 = new;
+        let changed = new != self.kept;
+        (self.kept, self.more) = (new, all.len() > TASKS_MAX);
         changed
     }
 
     /// What became of one. `true`: viewers are to know. Progress is not news: it would come with every step.
     pub fn follow(&mut self, subtype: &str, news: &TaskNews<'_>) -> bool {
         let id = shortened(&news.task.id, NAME_CHARS_MAX);
-        let known = self.0.iter().position(|known| known.task_id == id);
+        let known = self.kept.iter().position(|known| known.task_id == id);
         let is_over = is_over(subtype, news);
         match (subtype, known) {
-            (_, Some(at)) if is_over => drop(self.0.remove(at)),
+            (_, Some(at)) if is_over => drop(self.kept.remove(at)),
             ("task_started", Some(at)) => {
                 let tool_use_id = news.tool_use_id.as_ref().map(|id| shortened(id, NAME_CHARS_MAX));
-                let changed = self.0[at].tool_use_id != tool_use_id;
-                self.0[at].tool_use_id = tool_use_id;
+                let changed = self.kept[at].tool_use_id != tool_use_id;
+                self.kept[at].tool_use_id = tool_use_id;
                 return changed;
             }
-            ("task_started", None) if !is_over && self.0.len() < TASKS_MAX => {
+            ("task_started", None) if !is_over && self.kept.len() >= TASKS_MAX => {
+                self.more = true;
+                return false;
+            }
+            ("task_started", None) if !is_over => {
                 let tool_use_id = news.tool_use_id.as_ref().map(|id| shortened(id, NAME_CHARS_MAX));
-                self.0.push(BackgroundTask { tool_use_id, ..task(&news.task) });
+                self.kept.push(BackgroundTask { tool_use_id, ..task(&news.task) });
             }
             _ => return false,
         }
@@ -81,7 +92,7 @@ impl Tasks {
     }
 
     pub fn clear(&mut self) {
-        self.0.clear();
+        *self = Tasks::default();
     }
 }
 
@@ -131,6 +142,34 @@ mod tests {
             (r#""subtype":"task_notification","task_id":"b","status":"never_heard_of""#, "!"),
             (r#""subtype":"task_progress","task_id":"c""#, ""),
         ]);
+    }
+
+    /// Follows what becomes of the tasks with these numbers.
+    fn follow(tasks: &mut Tasks, subtype: &str, numbers: std::ops::Range<usize>) {
+        for number in numbers {
+            let line = format!(r#"{{"type":"system","subtype":"{subtype}","task_id":"t{number}"}}"#);
+            match parse(line.as_bytes()).map(|line| line.kind) {
+                Ok(Kind::Task { subtype, news }) => drop(tasks.follow(&subtype, &news)),
+                other => panic!("{line}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn more_than_are_shown_are_at_work_too() {
+        let mut tasks = Tasks::default();
+        follow(&mut tasks, "task_started", 0..SHOWN_MAX + 1);
+        assert_eq!(tasks.list().len(), SHOWN_MAX);
+        follow(&mut tasks, "task_notification", 0..SHOWN_MAX);
+        assert_eq!((tasks.list().len(), tasks.is_empty()), (1, false));
+        follow(&mut tasks, "task_notification", SHOWN_MAX..SHOWN_MAX + 1);
+        assert!(tasks.is_empty());
+        // Of more than are kept nobody knows, until the whole list is told.
+        follow(&mut tasks, "task_started", 0..TASKS_MAX + 1);
+        follow(&mut tasks, "task_notification", 0..TASKS_MAX + 1);
+        assert_eq!((tasks.list().len(), tasks.is_empty()), (0, false));
+        tasks.replace(&[]);
+        assert!(tasks.is_empty());
     }
 
     #[test]
