@@ -5,6 +5,7 @@
 //! note that it was interrupted. After a tool use without its result Claude would tell the model that the result is lost
 //! (2.1.330), or not find the message (2.1.197). The history of a fork is cut to what that message covers.
 
+use super::state::NAME_CHARS_MAX;
 use crate::claude::command::{Begin, ForkPoint};
 use crate::proto::claude::Kind;
 
@@ -84,7 +85,8 @@ impl Conversation {
         let (uuid, is_whole) = match line {
             Kind::Assistant { uuid: Some(uuid), text, tool_uses, .. } => {
                 let room = OPEN_TOOLS_MAX.saturating_sub(self.open_tools.len());
-                self.open_tools.extend(tool_uses.iter().take(room).map(|tool| tool.id.to_string()));
+                let named = tool_uses.iter().filter(|tool| tool.id.len() <= NAME_CHARS_MAX);
+                self.open_tools.extend(named.take(room).map(|tool| tool.id.to_string()));
                 // A thought alone is not kept.
                 (uuid, text.is_some())
             }
@@ -205,6 +207,18 @@ mod tests {
         let line = assistant(3, TEXT);
         let parsed = parse(line.as_bytes()).expect("JSON");
         assert!(conversation.follow(&parsed.kind, Covered::default()).is_some());
+    }
+
+    #[test]
+    fn a_tool_use_with_a_name_that_is_too_long_is_not_remembered() {
+        let mut conversation = Conversation::new(name(0));
+        for (chars, kept) in [(NAME_CHARS_MAX, 1), (NAME_CHARS_MAX + 1, 0)] {
+            let line = assistant(1, &tool(&"x".repeat(chars)));
+            let parsed = parse(line.as_bytes()).expect("JSON");
+            conversation.follow(&parsed.kind, Covered::default());
+            assert_eq!(conversation.open_tools.len(), kept, "{chars}");
+            conversation.open_tools.clear();
+        }
     }
 
     #[test]

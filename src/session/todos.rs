@@ -100,7 +100,7 @@ impl Todos {
     pub fn on_use(&mut self, tool: &ToolUse<'_>) {
         let is_new = tool.name == "TaskCreate";
         let is_one = is_new || matches!(tool.name.as_ref(), "TodoWrite" | "TaskUpdate" | "TaskList");
-        if is_one && self.open.len() < OPEN_MAX {
+        if is_one && self.open.len() < OPEN_MAX && tool.id.len() <= NAME_CHARS_MAX {
             let input: Option<Entry<'_>> = of(tool.input);
             let subject = input.and_then(|input| Some(shortened(&string(input.subject)?, TEXT_CHARS_MAX)));
             self.open.push(Given { tool_use_id: tool.id.to_string(), subject, is_new });
@@ -181,6 +181,16 @@ mod tests {
             ("Bash", "{}", r#"{"newTodos":[]}"#, "a:in_progress b:pending"),
             ("TodoWrite", "{}", r#"{"newTodos":[]}"#, ""),
         ]);
+    }
+
+    #[test]
+    fn a_use_with_a_name_that_is_too_long_is_passed_over() {
+        let mut todos = Todos::default();
+        for (chars, kept) in [(NAME_CHARS_MAX, 1), (NAME_CHARS_MAX + 1, 0)] {
+            todos.on_use(&ToolUse { id: "x".repeat(chars).into(), name: "TodoWrite".into(), input: None });
+            assert_eq!(todos.open.len(), kept, "{chars}");
+            todos.end_turn();
+        }
     }
 
     #[test]
