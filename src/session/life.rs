@@ -24,6 +24,9 @@ const BACK_OFF_FIRST: Duration = Duration::from_millis(500);
 /// And never longer than this.
 const BACK_OFF_MAX: Duration = Duration::from_secs(30);
 
+/// A list of what Claude knows (commands, models, agents) that is longer is not passed on: `getSession` tells all three.
+const KNOWN_BYTES_MAX: usize = 192 << 10;
+
 /// One start of a session's process: what it says is told apart from what an older one still says.
 struct Started {
     session: Arc<Session>,
@@ -248,9 +251,12 @@ impl State {
         match answer {
             Ok(answer) => {
                 if let Some(answer) = answer.and_then(|raw| serde_json::from_str::<Answer<'_>>(raw.get()).ok()) {
-                    self.commands = answer.commands.map(ToOwned::to_owned);
-                    self.models = answer.models.map(ToOwned::to_owned);
-                    self.agents = answer.agents.map(ToOwned::to_owned);
+                    let known = |list: Option<&RawValue>| {
+                        list.filter(|list| list.get().len() <= KNOWN_BYTES_MAX).map(ToOwned::to_owned)
+                    };
+                    self.commands = known(answer.commands);
+                    self.models = known(answer.models);
+                    self.agents = known(answer.agents);
                     let version = answer.claude_code_version.and_then(|raw| serde_json::from_str(raw.get()).ok());
                     self.on_version(version, batch, session);
                 }
@@ -270,12 +276,16 @@ impl State {
 
     /// The process has told its version, which `GET /health` tells too. The session's viewers hear of one that is too old.
     pub(super) fn on_version(&mut self, version: Option<String>, batch: &mut Batch, session: &Session) {
-        let Some(version) = version.filter(|version| self.agent_version.as_ref() != Some(version)) else { return };
+        let Some(version) = version else { return };
         let context = &session.context;
+        // Also one that this session has told before: the server may have been started since, or updated.
+        *context.agent_version.lock() = Some(version.clone());
+        if self.agent_version.as_ref() == Some(&version) {
+            return;
+        }
         if let Some(warning) = version::warning(context.supervisor.agent(), &version) {
             self.notice(batch, "warning", "agent_too_old", &warning);
         }
-        *context.agent_version.lock() = Some(version.clone());
         self.agent_version = Some(version);
     }
 

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use serde_json::json;
+
 use crate::{
-    scene::{EXE, Scene, scene},
+    scene::{EXE, Scene, bad, scene},
     support::{DEADLINE, agent::bad_agent, processes, server::Server, workspace::Workspace},
 };
 
@@ -41,6 +43,20 @@ fn the_version_is_known_before_any_process_and_an_old_one_is_told() {
         assert_eq!(health()["agentVersion"], "0.0.0-bad-agent");
         scene.finish();
     }
+}
+
+/// Here the program does not tell its version by itself, and the session knows it from the server before.
+#[test]
+fn the_version_is_known_from_a_session_of_the_server_before() {
+    let first = scene(bad("proper"));
+    first.text("hi");
+    let (id, workspace) = (first.id.clone(), first.server.workspace().clone());
+    first.finish();
+    let server = bad("proper").workspace(&workspace).start();
+    let client = server.connect(json!({"sessionId": id}));
+    client.ask_and_wait(&id, "hi");
+    let health = server.http("GET", "/health", &[]).json();
+    assert_eq!(health["agentVersion"], "0.0.0-bad-agent", "{health}");
 }
 
 /// It neither holds up the server nor outlives it.
