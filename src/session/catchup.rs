@@ -160,8 +160,8 @@ impl State {
         Progress::Live
     }
 
-    /// A viewer that waits for it sees everything from now on: the running answer so far, then all that follows. One that
-    /// has left meanwhile stays away.
+    /// A viewer that waits for it sees everything from now on: the running answer so far, then all that follows. With an
+    /// error it has missed something, but no open question. One that has left meanwhile stays away.
     pub(super) fn go_live(&mut self, viewer: &Viewer, error: Option<&Error>) {
         if !self.stop_waiting(viewer.key) {
             return;
@@ -171,6 +171,7 @@ impl State {
         }
         self.viewers.push(viewer.clone());
         let mut batch = Batch::to(std::slice::from_ref(viewer));
+        self.replay_questions(&mut batch, |_| error.is_none());
         self.snapshot(&mut batch);
         batch.send(std::slice::from_ref(viewer));
     }

@@ -110,6 +110,21 @@ impl Draft {
         }
     }
 
+    /// One event may be more than there is room for, since the first is always taken: then its short form is.
+    pub(super) fn cut_to(mut self, bytes: usize, id: &str) -> Draft {
+        if let [only] = self.items.as_mut_slice()
+            && only.data.len() > bytes
+        {
+            only.data = short_form(id, only.seq, "", only.data.len()).into();
+        }
+        self
+    }
+
+    /// The numbers of its events.
+    pub(super) fn numbers(&self) -> Vec<u64> {
+        self.items.iter().map(|item| item.seq).collect()
+    }
+
     pub(super) fn finish(mut self) -> Page {
         let more = match self.items.last() {
             Some(item) if self.descending => item.seq > 1,

@@ -25,6 +25,9 @@ use crate::store::Change;
 /// Questions that may be open in one session: Claude asks one for each tool that it wants to run at the same time.
 pub const QUESTIONS_MAX: usize = 64;
 
+/// What they may take in all, in bytes: each is kept for those who come later, with the input that an answer sends back.
+pub const QUESTIONS_BYTES_MAX: usize = 16 << 20;
+
 /// Answered questions that are remembered here, so that a late answer is told who was first; the store knows the others.
 pub const RESOLVED_MAX: usize = 256;
 
@@ -55,12 +58,20 @@ pub enum Decision {
 
 /// An open permission question.
 pub(super) struct Question {
+    /// The number of its event.
+    pub seq: u64,
     pub request_id: String,
     /// The agent that asks, by the name of its task; none where it is the main conversation.
     pub agent: Option<String>,
     pub input: Box<RawValue>,
     /// Its `permissionRequest`, for those who come later.
     pub data: Arc<str>,
+}
+
+impl Question {
+    fn bytes(&self) -> usize {
+        self.input.get().len() + self.data.len()
+    }
 }
 
 /// How a question ended.
@@ -144,7 +155,9 @@ impl State {
         if self.open_question(request_id).is_some() {
             return;
         }
-        if self.questions.len() >= QUESTIONS_MAX || request_id.len() > NAME_CHARS_MAX {
+        let bytes = self.questions.iter().map(Question::bytes).sum::<usize>() + request.get().len();
+        let too_many = self.questions.len() >= QUESTIONS_MAX || bytes > QUESTIONS_BYTES_MAX;
+        if too_many || request_id.len() > NAME_CHARS_MAX {
             self.write(claude::control_error_line(request_id, "too many questions are open"));
             return;
         }
@@ -168,12 +181,20 @@ impl State {
         });
         self.pending.push(Change::Question(self.key, request_id.to_owned()));
         self.questions.push(Question {
+            seq: self.log.position().seq,
             request_id: request_id.to_owned(),
             agent: asked.agent_id.as_deref().map(|id| shortened(id, NAME_CHARS_MAX)),
             input: asked.input.to_owned(),
             data,
         });
         self.changed = true;
+    }
+
+    /// Tells one who comes of the open questions that it has not seen.
+    pub(super) fn replay_questions(&self, batch: &mut Batch, has_seen: impl Fn(u64) -> bool) {
+        for question in self.questions.iter().filter(|question| !has_seen(question.seq)) {
+            batch.event(Audience::All, "permissionRequest", &[&question.data]);
+        }
     }
 
     /// The answer to question number `at` is to stop whoever asks as well. An agent stops alone (2.1.330), also one that the

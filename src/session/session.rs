@@ -219,7 +219,7 @@ impl Session {
             };
             batch.event(Audience::All, "sessionRegistered", &[&json(&registered)]);
             if after.is_none() {
-                state.replay_questions(&mut batch);
+                state.replay_questions(&mut batch, |_| false);
             }
             batch.send(std::slice::from_ref(viewer));
             match &after {
@@ -237,9 +237,9 @@ impl Session {
         self.context.room.ring();
     }
 
-    /// Attaches a viewer that is connected already. `reply` gets the history that it asked for, then the running answer
-    /// so far follows; everything later comes to it live. A closed session is open again.
-    /// `false`: refused.
+    /// Attaches a viewer that is connected already. `reply` gets the history that it asked for, then the open questions
+    /// that are not in it and the running answer so far follow; everything later comes to it live. A closed session is
+    /// open again. `false`: refused.
     pub fn resume(&self, viewer: &Viewer, after: Option<&After>, reply: Reply) -> bool {
         let refused = |reply: Reply, error: &Error| {
             reply.fail(error);
@@ -261,17 +261,19 @@ impl Session {
             }
             let position = state.log.position();
             let range = after.map_or(Range::Before(position.seq + 1), Range::After);
-            Some((position, was_live, Draft::of(&state.log, range, PAGE_EVENTS_MAX, PAGE_BYTES_MAX)))
+            let room = room_beside(&state.summary(&self.context));
+            Some((position, was_live, room, Draft::of(&state.log, range, PAGE_EVENTS_MAX, room)))
         });
-        let Some((position, was_live, draft)) = drafted else { return refused(reply, &Error::invalid_session()) };
+        let Some((position, was_live, room, draft)) = drafted else { return refused(reply, &Error::invalid_session()) };
         failpoint::reach("page");
-        let page = match self.read_missing(draft) {
-            Ok(draft) => draft.finish(),
+        let draft = match self.read_missing(draft) {
+            Ok(draft) => draft.cut_to(room, &self.id),
             Err(error) => {
                 self.with(|state, _| state.go_live(viewer, None));
                 return refused(reply, &error);
             }
         };
+        let (in_page, page) = (draft.numbers(), draft.finish());
         let endings = after.map_or_else(Vec::new, |after| self.missed_endings(viewer, after, position.seq));
         let behind = self.with(|state, _| {
             // It may have been deleted while the page was read.
@@ -295,6 +297,8 @@ impl Session {
             for ending in &endings {
                 batch.event(Audience::All, "claudeResponse", &[ending]);
             }
+            // What is behind the position follows in any case, and one that was live has seen all.
+            state.replay_questions(&mut batch, |seq| was_live || seq > position.seq || in_page.contains(&seq));
             batch.send(std::slice::from_ref(viewer));
             if was_live && now == position {
                 // It has missed nothing, and needs not be told the running answer again.
@@ -327,6 +331,9 @@ impl Session {
     pub fn attach(&self, viewer: &Viewer) -> bool {
         let attached = self.with(|state, _| {
             if !state.gone && !state.knows(viewer.key) {
+                let mut batch = Batch::to(std::slice::from_ref(viewer));
+                state.replay_questions(&mut batch, |_| false);
+                batch.send(std::slice::from_ref(viewer));
                 state.catching_up.push(viewer.key);
                 state.go_live(viewer, None);
             }
@@ -364,17 +371,20 @@ impl Session {
     /// Details for `getSession`.
     pub fn details(&self, reply: Reply) {
         self.with(|state, _| {
-            let mut bytes = 0;
+            let session = state.summary(&self.context);
+            let lists = [&state.commands, &state.models, &state.agents];
+            let lists: usize = lists.into_iter().flatten().map(|list| list.get().len()).sum();
+            let (room, mut bytes) = (room_beside(&session).saturating_sub(lists), 0);
             let questions: Vec<_> = (state.questions.iter())
                 .take_while(|question| {
                     bytes += question.data.len();
-                    bytes <= PAGE_BYTES_MAX / 2
+                    bytes <= room
                 })
                 .filter_map(|question| serde_json::value::RawValue::from_string(question.data.to_string()).ok())
                 .collect();
             reply.ok(&Details {
                 ok: true,
-                session: state.summary(&self.context),
+                session,
                 commands: state.commands.as_deref(),
                 models: state.models.as_deref(),
                 agents: state.agents.as_deref(),
@@ -459,12 +469,11 @@ impl State {
             }
         }
     }
+}
 
-    fn replay_questions(&self, batch: &mut Batch) {
-        for question in &self.questions {
-            batch.event(Audience::All, "permissionRequest", &[&question.data]);
-        }
-    }
+/// What an acknowledgement has room for beside this.
+fn room_beside(session: &Summary) -> usize {
+    PAGE_BYTES_MAX.saturating_sub(json(session).len())
 }
 
 fn raw(json: &str) -> &serde_json::value::RawValue {

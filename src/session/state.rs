@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::account::Account;
@@ -58,6 +59,10 @@ pub const NAME_CHARS_MAX: usize = 200;
 /// The running answer's text that is kept for `fullResponse` and `soFar`, in bytes of JSON; beyond it only the chunks have
 /// it.
 pub const TURN_TEXT_BYTES_MAX: usize = EVENT_BYTES_MAX - 50_000;
+
+/// What is shown of Claude's tasks and of its list of what it has to do, in bytes of JSON: it goes out whenever anything
+/// changes, and has to fit into acknowledgements beside the history.
+const TASKS_AND_TODOS_BYTES_MAX: usize = 32 << 10;
 
 /// What all sessions share.
 pub struct Context {
@@ -419,6 +424,8 @@ impl State {
     /// What lists show.
     #[must_use]
     pub fn summary(&self, context: &Context) -> Summary {
+        let mut room = TASKS_AND_TODOS_BYTES_MAX;
+        let (tasks, todos) = (first_in(&mut room, self.tasks.list()), first_in(&mut room, self.todos.list()));
         let queued = |prompt: &Prompt| Queued { prompt_id: prompt.id.clone(), text: shortened(&prompt.text, 200) };
         Summary {
             session_id: self.id.to_string(),
@@ -444,8 +451,8 @@ impl State {
             context_tokens: self.account.context_tokens,
             context_window: self.account.context_window,
             rate_limit: self.rate_limit.clone(),
-            tasks: self.tasks.list().to_vec(),
-            todos: self.todos.list().to_vec(),
+            tasks,
+            todos,
             last_words: self.last_words.clone(),
             deleted: self.deleted,
             failure: self.failure.clone(),
@@ -583,14 +590,26 @@ pub(super) fn storage_error(trouble: crate::store::Trouble) -> Error {
     }
 }
 
-/// The first `chars` characters, on one line.
+/// The first `chars` characters, on one line. Control characters go as white space does: nobody sees them, and each takes
+/// six bytes in JSON.
 pub(super) fn shortened(text: &str, chars: usize) -> String {
-    let mut words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
+    let mut words = words.collect::<Vec<_>>().join(" ");
     if let Some((at, _)) = words.char_indices().nth(chars) {
         words.truncate(at);
         words.push('…');
     }
     words
+}
+
+/// The first of `all` whose JSON has room; there is less of it then.
+fn first_in<T: Clone + Serialize>(room: &mut usize, all: &[T]) -> Vec<T> {
+    let fits = |one: &&T| {
+        let left = room.checked_sub(json(one).len() + 1);
+        *room = left.unwrap_or_default();
+        left.is_some()
+    };
+    all.iter().take_while(fits).cloned().collect()
 }
 
 /// A random uuid of version 4.
@@ -615,8 +634,24 @@ mod tests {
     }
 
     #[test]
+    fn what_has_no_room_is_left_out() {
+        let mut room = 13;
+        let words = ["abc".to_owned(), "\u{1}".to_owned(), "x".to_owned()];
+        assert_eq!(first_in(&mut room, &words[..1]), ["abc"]);
+        assert_eq!(room, 7);
+        assert!(first_in(&mut room, &words[1..]).is_empty(), "nor what is behind it");
+        assert_eq!(room, 0);
+    }
+
+    #[test]
     fn titles_are_one_short_line() {
-        let cases = [("", 5, ""), (" a\n b\t", 5, "a b"), ("äöüäöü", 5, "äöüäö…"), ("12345", 5, "12345")];
+        let cases = [
+            ("", 5, ""),
+            (" a\n b\t", 5, "a b"),
+            ("äöüäöü", 5, "äöüäö…"),
+            ("12345", 5, "12345"),
+            ("\u{1}a\u{0}\u{1b} b\u{7f}\u{9b}", 5, "a b"),
+        ];
         for (text, chars, expected) in cases {
             assert_eq!(shortened(text, chars), expected);
         }

@@ -16,6 +16,7 @@ mod questions;
 mod queue;
 mod restart;
 mod scene;
+mod sizes;
 mod store;
 mod titles;
 mod uploads;

@@ -2,7 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::scene::{Scene, bad, init, question, result, scene};
+use crate::{
+    scene::{Scene, bad, init, question, result, scene},
+    support::client::Client,
+};
 
 impl Scene {
     fn answer_question(&self, request_id: &str, fields: Value) -> Value {
@@ -140,5 +143,40 @@ fn a_late_answer_is_told_of_the_last_question_of_that_name() {
         let late = scene.answer_question("q1", json!({"behavior": "allow"}));
         assert_eq!(late["error"]["behavior"], behavior, "{late}");
     }
+    scene.finish();
+}
+
+#[test]
+fn whoever_comes_is_told_once_of_an_open_question() {
+    let scene = scene(bad("proper"));
+    scene.turn(&[init(), question("q1", Some("a1")), result()]);
+    let asked = scene.wait_question("q1");
+    let told = |client: &Client, when: &str| {
+        // Everything that was sent for the last event has come when this is answered.
+        client.must("getSession", scene.data(json!({})));
+        assert_eq!(client.events_named("permissionRequest"), std::slice::from_ref(&asked), "{when}");
+    };
+    // As long as the page has it, that is enough; and then it is behind, in what follows.
+    let late = scene.server.connect(Value::Null);
+    let page = late.must("resumeSession", scene.data(json!({})))["events"].clone();
+    let in_page = |event: &Value| event["name"] == "permissionRequest" && event["data"] == asked;
+    assert!(page.as_array().expect("a list").iter().any(in_page), "{page}");
+    late.must("getSession", scene.data(json!({})));
+    assert!(late.events_named("permissionRequest").is_empty());
+    scene.text("lines 600 10");
+    for (when, wish) in [("newest page", json!({})), ("later page", json!({"afterSeq": 100}))] {
+        let late = scene.server.connect(Value::Null);
+        let page = late.must("resumeSession", scene.data(wish))["events"].clone();
+        assert!(!page.as_array().expect("a list").iter().any(in_page), "{when}");
+        told(&late, when);
+        late.must("resumeSession", scene.data(json!({})));
+        told(&late, "it was there already");
+    }
+    let gap = scene.server.connect(scene.data(json!({"afterSeq": 3, "logId": "0123456789abcdef"})));
+    assert_eq!(gap.wait_event("serverError", |_| true)["code"], "seq_gap");
+    told(&gap, "a gap");
+    let asking = scene.server.connect(Value::Null);
+    asking.ask_and_wait(&scene.id, "hi");
+    told(&asking, "by asking something");
     scene.finish();
 }
