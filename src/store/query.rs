@@ -39,7 +39,7 @@ pub struct OpenPrompt {
     /// Counts the session's prompts from 1.
     pub number: u64,
     pub id: String,
-    /// Claude's name for it. An older server did not keep it.
+    /// Claude's name for it; none where it is damaged.
     pub uuid: Option<String>,
     pub state: PromptState,
     /// The number of its event, if it had one.

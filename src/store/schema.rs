@@ -110,8 +110,16 @@ END;
 ";
 
 /// What a session has used, how full its context is, and what Claude has to do: JSON, of which no query looks at a part.
-/// Claude's name for a prompt, which viewers may have been told before an event of it was stored.
-const SECOND: &str = "ALTER TABLE sessions ADD COLUMN account TEXT; ALTER TABLE prompts ADD COLUMN uuid TEXT";
+/// Claude's name for a prompt, which viewers may have been told before an event of it was stored; so those that wait get
+/// one now (version 4), and not another at each start.
+const SECOND: &str = "
+ALTER TABLE sessions ADD COLUMN account TEXT;
+ALTER TABLE prompts ADD COLUMN uuid TEXT;
+UPDATE prompts SET uuid = lower(
+    hex(randomblob(4)) || '-' || hex(randomblob(2)) || '-4' || substr(hex(randomblob(2)), 2)
+    || '-8' || substr(hex(randomblob(2)), 2) || '-' || hex(randomblob(6))
+) WHERE state < 2;
+";
 
 /// Brings the database up to [`VERSION`], all or nothing.
 pub fn migrate(connection: &mut Connection, from: i64) -> rusqlite::Result<()> {

@@ -157,8 +157,15 @@ fn an_older_database_is_brought_up_to_date_and_keeps_what_it_has() {
     assert_eq!(numbers(&place.store, &session), [1]);
     place.write(vec![prompt(&session, 2, "p2", "more words")]);
     let open = place.store.open_prompts(session.key).expect("read");
-    let names: Vec<_> = open.iter().map(|prompt| (prompt.id.as_str(), prompt.uuid.as_deref())).collect();
-    assert_eq!(names, [("p1", None), ("p2", Some("uuid of p2"))]);
+    let ids: Vec<_> = open.iter().map(|prompt| prompt.id.as_str()).collect();
+    let names: Vec<_> = open.iter().map(|prompt| prompt.uuid.clone().expect("a name")).collect();
+    assert_eq!((ids.as_slice(), names[1].as_str()), (["p1", "p2"].as_slice(), "uuid of p2"));
+    // Claude's name for a prompt that waits is given once: viewers are told it.
+    let shape: String = names[0].chars().map(|c| if c.is_ascii_hexdigit() { 'x' } else { c }).collect();
+    assert_eq!(shape, "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx");
+    assert_eq!((&names[0][14..15], &names[0][19..20]), ("4", "8"));
+    let place = Place::at(place.stopped());
+    assert_eq!(place.store.open_prompts(session.key).expect("read")[0].uuid.as_ref(), Some(&names[0]));
     let with_account = SessionRow { account: Some("{}".into()), ..session };
     place.write(vec![Change::Session(with_account.clone().into())]);
     let stopped = Place::at(place.stopped());
