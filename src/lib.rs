@@ -19,7 +19,7 @@
 //! | [`store`] | what outlives the server: rows of one SQLite file, one thread that writes them |
 //! | [`claude`] | the processes: command line, pipes, death, the guardian, the demo agent; the conversations that the CLI keeps itself |
 //! | [`config`], [`auth`], [`logging`] | what was asked for, who is let in, what is told |
-//! | [`routes`] | plain HTTP: the page, health, single events, exports |
+//! | [`routes`], [`web`] | plain HTTP: health, single events, exports, uploads; the page |
 //! | [`server`], [`shutdown`] | everything put together, started and stopped in order |
 //! | [`timer`], [`threads`] | every deadline on one thread; threads that are counted and waited for |
 //!
@@ -77,3 +77,4 @@ pub mod shutdown;
 pub mod store;
 pub mod threads;
 pub mod timer;
+pub mod web;

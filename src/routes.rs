@@ -1,4 +1,4 @@
-//! Plain HTTP: the start page, health, and what of a session is too large for a Socket.IO event, either way.
+//! Plain HTTP: the page, health, and what of a session is too large for a Socket.IO event, either way.
 
 mod upload;
 
@@ -16,6 +16,7 @@ use crate::proto::http::{Head, Method, Response};
 use crate::session::error::{Code, Error};
 use crate::session::export::Format;
 use crate::session::manager::SessionManager;
+use crate::web;
 
 /// Tells how many clients are connected.
 pub type Counter = dyn Fn() -> usize + Send + Sync;
@@ -64,13 +65,12 @@ impl Routes {
             return Response::error(405).with_header("Allow", allowed).into();
         }
         match (head.path.as_str(), wanted) {
-            ("/", _) => page().into(),
             ("/health", _) => self.health().into(),
             (_, Some(wanted)) => match self.authorize(head, peer) {
                 Ok(()) => self.find(&wanted, head).unwrap_or_else(|error| Response::error(status_of(&error)).into()),
                 Err(refused) => refused.into(),
             },
-            (_, None) => Response::error(404).into(),
+            (_, None) => web::answer(head).unwrap_or_else(|| Response::error(404)).into(),
         }
     }
 
@@ -109,13 +109,6 @@ impl Routes {
             Verdict::RateLimited => Err(Response::error(429)),
         }
     }
-}
-
-fn page() -> Response {
-    Response::html(200, include_str!("web/index.html")).with_header(
-        "Content-Security-Policy",
-        "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    )
 }
 
 fn wanted(path: &str) -> Option<Wanted<'_>> {

@@ -94,7 +94,9 @@ impl<P: Protocol> Exchange<'_, P> {
         self.entry.busy(true);
         let options = &self.shared.options;
         let head_only = head.method == Method::Head;
-        let engineio = is_below(&head.path, &options.path);
+        // The client's script lies below the same path, as with the reference server, and is a file like others.
+        let below = is_below(&head.path, &options.path);
+        let engineio = below && !head.path.ends_with(".js");
         let allowed = options.policy.check_host(&head).and_then(|()| options.policy.check_origin(&head));
         if let Err(refused) = allowed {
             log::warn!("{}: refused; {} would allow it", self.peer, refused.hint());
@@ -121,7 +123,7 @@ impl<P: Protocol> Exchange<'_, P> {
         };
         let response = match answer {
             Engineio::Answer(response) => {
-                return self.answer(&self.with_cors(response, &head, engineio), keep_alive, head_only);
+                return self.answer(&self.with_cors(response, &head, below), keep_alive, head_only);
             }
             Engineio::RefusedUpgrade(status, message) => return self.refuse_upgrade(status, message),
             Engineio::WebSocket(key, engine) => {
@@ -212,8 +214,8 @@ impl<P: Protocol> Exchange<'_, P> {
         Handshake { peer: self.peer, bearer: head.bearer().map(str::to_owned) }
     }
 
-    fn with_cors(&self, mut response: Response, head: &Head, engineio: bool) -> Response {
-        if engineio {
+    fn with_cors(&self, mut response: Response, head: &Head, below: bool) -> Response {
+        if below {
             response.headers.extend(self.shared.options.policy.cors_headers(head));
         }
         response

@@ -1,5 +1,7 @@
 //! Responses.
 
+use std::borrow::Cow;
+
 /// A response, before it is known whether the connection stays.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Response {
@@ -7,10 +9,12 @@ pub struct Response {
     pub status: u16,
     /// The body's type.
     pub content_type: &'static str,
+    /// What a cache may do with it: nothing, if nobody says otherwise.
+    pub cache_control: &'static str,
     /// More headers.
     pub headers: Vec<(&'static str, String)>,
     /// The body.
-    pub body: Vec<u8>,
+    pub body: Cow<'static, [u8]>,
 }
 
 /// How a client finds the end of a body whose length is not known when it begins.
@@ -32,8 +36,14 @@ pub fn chunk_head(bytes: usize) -> Vec<u8> {
 }
 
 impl Response {
-    fn new(status: u16, content_type: &'static str, body: Vec<u8>) -> Response {
-        Response { status, content_type, headers: Vec::new(), body }
+    fn new(status: u16, content_type: &'static str, body: impl Into<Cow<'static, [u8]>>) -> Response {
+        Response { status, content_type, cache_control: "no-store", headers: Vec::new(), body: body.into() }
+    }
+
+    /// Bytes of that type which are there as long as the program.
+    #[must_use]
+    pub fn bytes(status: u16, content_type: &'static str, body: &'static [u8]) -> Response {
+        Response::new(status, content_type, body)
     }
 
     /// Plain text.
@@ -57,7 +67,7 @@ impl Response {
     /// The head of a response whose body is made while it is sent.
     #[must_use]
     pub fn streamed(content_type: &'static str) -> Response {
-        Response::new(200, content_type, Vec::new())
+        Response::new(200, content_type, b"".as_slice())
     }
 
     /// Nothing but the status: what is wrong is for the log, not for whoever asks.
@@ -76,7 +86,12 @@ impl Response {
     /// The bytes to send; `head_only` for the method HEAD.
     #[must_use]
     pub fn encode(&self, keep_alive: bool, head_only: bool) -> Vec<u8> {
-        let mut bytes = self.head(&format!("Content-Length: {}\r\n", self.body.len()), keep_alive);
+        // Those without a body by their nature end with their head.
+        let length = match self.status {
+            204 | 304 => String::new(),
+            _ => format!("Content-Length: {}\r\n", self.body.len()),
+        };
+        let mut bytes = self.head(&length, keep_alive);
         if !head_only {
             bytes.extend_from_slice(&self.body);
         }
@@ -96,10 +111,11 @@ impl Response {
         let connection = if keep_alive { "keep-alive" } else { "close" };
         let mut head = format!(
             "HTTP/1.1 {} {}\r\nContent-Type: {}\r\n{length}Connection: {connection}\r\n\
-             Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n",
+             Cache-Control: {}\r\nX-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n",
             self.status,
             reason(self.status),
             self.content_type,
+            self.cache_control,
         );
         for (name, value) in &self.headers {
             head += &format!("{name}: {value}\r\n");
@@ -135,6 +151,7 @@ fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
         204 => "No Content",
+        304 => "Not Modified",
         400 => "Bad Request",
         401 => "Unauthorized",
         403 => "Forbidden",
@@ -165,6 +182,8 @@ mod tests {
         let cases = [
             (Response::json(200, "{}").encode(true, false),
              format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\nConnection: keep-alive\r\n{common}\r\n{{}}")),
+            (Response::bytes(304, "text/x", b"").encode(true, false),
+             format!("HTTP/1.1 304 Not Modified\r\nContent-Type: text/x\r\nConnection: keep-alive\r\n{common}\r\n")),
             (Response::error(405).with_header("Allow", "GET").encode(false, true),
              format!("HTTP/1.1 405 Method Not Allowed\r\nContent-Type: text/plain; charset=UTF-8\r\nContent-Length: 19\r\nConnection: close\r\n{common}Allow: GET\r\n\r\n")),
             (Response::streamed("text/x").with_header("X", "y").encode_head(Framing::Chunked, true),
