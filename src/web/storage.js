@@ -1,0 +1,50 @@
+// What the browser keeps, where it keeps anything: a private window may refuse.
+
+/** One origin may have several servers, each under a path of its own. */
+const PREFIX = `csm ${new URL(".", document.baseURI).pathname} `;
+
+/** @typedef {{get: (name: string) => string | null, set: (name: string, value: string | null) => void, names: () => string[]}} Kept */
+
+/**
+ * @param {() => Storage} find throws where there is none
+ * @returns {Kept}
+ */
+function keeper(find) {
+    /** @type {Map<string, string>} */
+    const memory = new Map();
+    /**
+     * @template T
+     * @param {(storage: Storage) => T} use
+     * @param {T} otherwise
+     */
+    const tried = (use, otherwise) => {
+        try {
+            return use(find());
+        } catch {
+            return otherwise;
+        }
+    };
+    return {
+        get: (name) => memory.get(name) ?? tried((storage) => storage.getItem(PREFIX + name), null),
+        set(name, value) {
+            memory.delete(name);
+            const stored = tried((storage) => {
+                if (value === null) storage.removeItem(PREFIX + name);
+                else storage.setItem(PREFIX + name, value);
+                return true;
+            }, false);
+            if (!stored && value !== null) memory.set(name, value);
+        },
+        names: () => {
+            const stored = tried((storage) => Object.keys(storage), /** @type {string[]} */ ([]));
+            const own = stored.filter((name) => name.startsWith(PREFIX)).map((name) => name.slice(PREFIX.length));
+            return [...new Set([...own, ...memory.keys()])];
+        },
+    };
+}
+
+/** For good. */
+export const kept = keeper(() => localStorage);
+
+/** As long as this tab. */
+export const keptInTab = keeper(() => sessionStorage);
