@@ -28,7 +28,7 @@ const CLIENT: [(&str, &str); 3] = [
 
 const LICENCES: [(&str, &str); 4] = [
     ("socket.io-client", "socket.io-client/LICENSE"),
-    ("marked", "marked/LICENSE.md"),
+    ("marked", "marked/LICENSE"),
     ("DOMPurify", "dompurify/LICENSE"),
     ("highlight.js", "@highlightjs/cdn-assets/LICENSE"),
 ];
@@ -50,14 +50,17 @@ fn main() {
     println!("cargo::rerun-if-changed={}", here.display());
     let mut files = Vec::new();
     own_files(here, "", &mut files);
-    let has_packages = MODULES.iter().chain(&CLIENT).chain(&LICENCES).all(|(_, path)| packages.join(path).is_file());
+    let missing = MODULES.iter().chain(&CLIENT).chain(&LICENCES).find(|(_, path)| !packages.join(path).is_file());
+    if let (Some((_, path)), true) = (missing, packages.exists()) {
+        println!("cargo::warning=the server is built without its page: there is no {}", packages.join(path).display());
+    }
     // Cargo takes a missing file for a changed one: so the build runs again when it is there.
     for (_, path) in MODULES.iter().chain(&CLIENT) {
         println!("cargo::rerun-if-changed={}", packages.join(path).display());
     }
     let mut table =
         String::from("/// What is served; nothing, where the build had no packages.\npub static FILES: &[File] = &[\n");
-    if has_packages {
+    if missing.is_none() {
         files.extend(MODULES.iter().map(|(name, path)| from_package(name, &packages.join(path))));
         files.push(licences(&packages));
         files.sort_by(|a, b| a.name.cmp(&b.name));
@@ -147,13 +150,13 @@ fn entry(table: &mut String, out: &Path, address: &str, name: &str, content: &[u
     encoder.write_all(content).expect("memory takes it");
     write(&out.join(&gzip), &encoder.finish().expect("memory takes it"));
     let content_type = match name.rsplit('.').next() {
-        Some("html") => "text/html; charset=utf-8",
-        Some("js") => "text/javascript; charset=utf-8",
-        Some("css") => "text/css; charset=utf-8",
+        Some("html") => "text/html; charset=UTF-8",
+        Some("js") => "text/javascript; charset=UTF-8",
+        Some("css") => "text/css; charset=UTF-8",
         Some("svg") => "image/svg+xml",
         Some("png") => "image/png",
         Some("webmanifest") => "application/manifest+json",
-        _ => "text/plain; charset=utf-8",
+        _ => "text/plain; charset=UTF-8",
     };
     let mut hasher = DefaultHasher::new();
     content.hash(&mut hasher);

@@ -26,10 +26,14 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 /// Answers a request for one of the files; `None`: there is no such file.
 #[must_use]
 pub fn answer(head: &Head) -> Option<Response> {
-    if head.path == "/" && FILES.is_empty() {
+    answer_of(FILES, head)
+}
+
+fn answer_of(files: &'static [File], head: &Head) -> Option<Response> {
+    if head.path == "/" && files.is_empty() {
         return Some(Response::html(200, NO_PAGE).with_header("Content-Security-Policy", POLICY));
     }
-    let file = FILES.iter().find(|file| file.path == head.path)?;
+    let file = files.iter().find(|file| file.path == head.path)?;
     Some(serve(file, head))
 }
 
@@ -82,8 +86,8 @@ mod tests {
     static FILE: File = File { path: "/x.js", content_type: "x", etag: "\"1\"", plain: b"plain", gzip: b"gzip" };
     static ASSET: File = File { path: "/assets/1/x.js", ..FILE };
 
-    fn get(headers: &str) -> Head {
-        let request = format!("GET /x.js HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");
+    fn get(path: &str, headers: &str) -> Head {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");
         parse_head(request.as_bytes()).expect("a good head").expect("a whole one").0
     }
 
@@ -104,10 +108,18 @@ mod tests {
         ];
         for (encodings, expected) in cases {
             assert_eq!(accepts_gzip(encodings), expected, "{encodings:?}");
-            let response = serve(&FILE, &get(&format!("Accept-Encoding: {encodings}\r\n")));
+            let response = serve(&FILE, &get("/x.js", &format!("Accept-Encoding: {encodings}\r\n")));
             assert_eq!(&*response.body, if expected { b"gzip".as_slice() } else { b"plain" });
             assert_eq!(response.headers.iter().any(|(name, _)| *name == "Content-Encoding"), expected);
         }
+    }
+
+    #[test]
+    fn a_server_without_its_page_says_how_to_get_one() {
+        let page = answer_of(&[], &get("/", "")).expect("a page");
+        let text = std::str::from_utf8(&page.body).expect("UTF-8");
+        assert!(page.status == 200 && text.contains("<code>scripts/run</code>"), "{text}");
+        assert!(answer_of(&[], &get("/socket.io/socket.io.js", "")).is_none());
     }
 
     #[test]
@@ -115,7 +127,7 @@ mod tests {
         let etag = |response: &Response| {
             response.headers.iter().find(|(name, _)| *name == "ETag").map(|(_, value)| value.clone())
         };
-        let first = serve(&FILE, &get(""));
+        let first = serve(&FILE, &get("/x.js", ""));
         let tag = etag(&first).expect("a tag");
         for (tags, status) in [
             (tag.clone(), 304),
@@ -125,11 +137,11 @@ mod tests {
             ("\"other\"".to_owned(), 200),
             (tag.trim_matches('"').to_owned(), 200),
         ] {
-            let response = serve(&FILE, &get(&format!("If-None-Match: {tags}\r\n")));
+            let response = serve(&FILE, &get("/x.js", &format!("If-None-Match: {tags}\r\n")));
             assert_eq!((response.status, response.body.is_empty()), (status, status == 304), "{tags}");
             assert_eq!((etag(&response).as_ref(), response.cache_control), (Some(&tag), "no-cache"));
         }
-        let asset = serve(&ASSET, &get("If-None-Match: *\r\n"));
+        let asset = serve(&ASSET, &get("/x.js", "If-None-Match: *\r\n"));
         assert_eq!((asset.status, asset.cache_control), (200, "public, max-age=31536000, immutable"));
     }
 }

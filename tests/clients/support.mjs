@@ -36,11 +36,11 @@ export function badAgent() {
 }
 
 /** Starts the server that CSM_TEST_SERVER names, with an emptied environment, and waits until it listens. */
-export async function startServer(t, { root = makeWorkspace(t), port = 0, args = [] } = {}) {
+export async function startServer(t, { root = makeWorkspace(t), port = 0, args = [], env: more = {} } = {}) {
   const program = process.env.CSM_TEST_SERVER;
   if (!program) throw new Error("CSM_TEST_SERVER must name the server's binary: run scripts/test");
   const all = ["--agent=demo", `--port=${port}`, `--data-dir=${join(root, "data")}`, `--cwd=${join(root, "work")}`];
-  const env = { PATH: process.env.PATH, HOME: join(root, "home"), TMPDIR: join(root, "tmp") };
+  const env = { PATH: process.env.PATH, HOME: join(root, "home"), TMPDIR: join(root, "tmp"), ...more };
   const child = spawn(program, [...all, ...args], { env, stdio: ["ignore", "ignore", "pipe"] });
   const exited = once(child, "exit");
   const stop = async (signal = "SIGTERM") => {
@@ -123,7 +123,7 @@ export function chunksOf(socket, promptId) {
   return chunks.map(([, data]) => data.text);
 }
 
-async function within(promise, what) {
+export async function within(promise, what) {
   let timer;
   const late = new Promise((_, reject) => {
     timer = setTimeout(() => reject(new Error(`waited ${DEADLINE_MS} ms for ${what}`)), DEADLINE_MS);
