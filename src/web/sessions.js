@@ -13,6 +13,9 @@ const TYPING_MS = 200;
 
 const PAGE_SESSIONS = 50;
 
+/** States that are worth a word in the list. @type {{[state: string]: string}} */
+const MARKS = { waiting: "asks you", failed: "failed", busy: "working", starting: "starting" };
+
 /** @typedef {import("./wire.js").Summary} Summary */
 
 export class SessionList {
@@ -150,14 +153,13 @@ export class SessionList {
         const part = (name) => /** @type {HTMLElement} */ (element.querySelector(name));
         const title = titleOf(session);
         const draft = kept.get(`draft ${session.sessionId}`) && session.sessionId !== this.#app.conversations.current?.id;
-        const draws = { waiting: "asks you", failed: "failed", busy: "working", starting: "starting" };
         setText(part(".name"), title);
         setText(part(".age"), ago(session.lastActivity));
         setText(part(".where"), lastPart(session.cwd));
         part(".where").title = session.cwd;
         setText(part(".mark"), [
             session.source === "terminal" && "terminal",
-            draws[/** @type {keyof draws} */ (session.state)],
+            MARKS[session.state],
             draft && "draft",
         ].filter(Boolean).join(" · "));
         setText(part(".cost"), session.costUsd > 0 ? money(session.costUsd) : "");

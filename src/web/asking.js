@@ -1,0 +1,188 @@
+// What Claude asks, pinned above the composer: permissions, questions, plans. The first answer of all clients counts.
+
+import { planCard, questionCard } from "./questions.js";
+import { byId, h, keep } from "./dom.js";
+import { complain } from "./toasts.js";
+
+/** An answer of somebody else stays visible for so long. */
+const RESOLVED_MS = 6_000;
+
+/** @typedef {import("./conversations.js").Question} Question */
+
+/** Tools by which Claude asks a person. @type {{[tool: string]: typeof permissionCard}} */
+const KINDS = { AskUserQuestion: questionCard, ExitPlanMode: planCard };
+
+export class Asking {
+    /** Answered from here. @type {Set<string>} */
+    #mine = new Set();
+    #app;
+
+    /** @param {import("./main.js").App} app */
+    constructor(app) {
+        this.#app = app;
+        app.conversations.onSwitch.listen(() => this.#draw());
+        app.conversations.onChange.listen((conversation) => {
+            if (conversation === app.conversations.current) this.#draw();
+        });
+    }
+
+    #draw() {
+        const conversation = this.#app.conversations.current;
+        if (conversation) {
+            for (const [id, { resolved, sessionId }] of conversation.questions) {
+                if (resolved && this.#mine.has(id)) conversation.questions.delete(id);
+                else if (resolved) setTimeout(() => this.#drop(sessionId, id), RESOLVED_MS);
+            }
+        }
+        const section = byId("asking");
+        const questions = [...(conversation?.questions.values() ?? [])];
+        const hadFocus = section.contains(document.activeElement);
+        keep(section, questions, (question) => question.requestId, (question) => this.#make(question), (element, question) => {
+            if (question.resolved && element.dataset.resolved !== "true") {
+                element.dataset.resolved = "true";
+                element.replaceChildren(h("p", { class: "dim" }, told(question)));
+            }
+        });
+        section.hidden = questions.length === 0;
+        if (hadFocus && !section.contains(document.activeElement)) {
+            const next = /** @type {HTMLElement | null} */ (section.querySelector("button.primary")) ?? byId("message");
+            next.focus();
+        }
+    }
+
+    /**
+     * @param {string} sessionId
+     * @param {string} id
+     */
+    #drop(sessionId, id) {
+        const conversation = this.#app.conversations.get(sessionId);
+        if (conversation?.questions.get(id)?.resolved && conversation.questions.delete(id)) this.#draw();
+    }
+
+    /** @param {Question} question */
+    #make(question) {
+        const { requestId, sessionId } = question;
+        const card = h("article", { class: "card" });
+        const answer = async (/** @type {object} */ given) => {
+            card.toggleAttribute("inert", true);
+            this.#mine.add(requestId);
+            try {
+                await this.#app.connection.request("answerPermission", { sessionId, requestId, ...given });
+            } catch (error) {
+                const { code, details } = /** @type {import("./connection.js").WireError} */ (error);
+                this.#mine.delete(requestId);
+                card.toggleAttribute("inert", false);
+                if (code !== "stale_request") return complain(error);
+                question.resolved ??= { behavior: details.behavior ?? "cancelled", by: details.by ?? "somebody else" };
+                this.#draw();
+            }
+        };
+        const make = KINDS[question.toolName] ?? permissionCard;
+        card.append(...make(question, answer));
+        const heading = /** @type {HTMLElement} */ (card.querySelector("h2"));
+        heading.id = `ask-${requestId}`;
+        card.setAttribute("aria-labelledby", heading.id);
+        return card;
+    }
+}
+
+/** @param {Question} question */
+function told({ resolved, toolName, request }) {
+    const name = request.display_name ?? toolName;
+    if (resolved?.behavior === "cancelled") return `${name}: not asked any more`;
+    return `${name}: ${resolved?.behavior === "allow" ? "allowed" : "denied"} elsewhere (${resolved?.by})`;
+}
+
+/**
+ * @param {Question} question
+ * @param {(answer: object) => Promise<void>} answer
+ * @returns {HTMLElement[]}
+ */
+function permissionCard(question, answer) {
+    const { toolName, input, description, reason, request } = question;
+    const suggestions = request.suppress_always_allow_rule ? [] : (question.suggestions ?? []);
+    const name = request.display_name ?? toolName;
+    const always = suggestions.map((suggestion) => h("button", {
+        type: "button",
+        onclick: () => void answer({ behavior: "allow", updatedPermissions: [suggestion] }),
+    }, spelled(suggestion)));
+    const why = h("input", { type: "text", placeholder: "Why not? Claude reads it.", "aria-label": "Reason for Claude" });
+    const denial = h("form", { class: "row wrap", hidden: true, onsubmit: (/** @type {Event} */ event) => {
+        event.preventDefault();
+        void answer(denied());
+    } }, why, h("button", { type: "submit", class: "danger" }, "Deny"),
+    h("button", { type: "button", class: "danger", onclick: () => void answer({ ...denied(), interrupt: true }) }, "Deny and stop"));
+    const denied = () => ({ behavior: "deny", ...(why.value.trim() && { message: why.value.trim() }) });
+    const json = h("textarea", { class: "mono", rows: 6, "aria-label": "Input as JSON", spellcheck: "false" });
+    const problem = h("p", { class: "bad small", role: "alert" });
+    const editing = h("form", { hidden: true, onsubmit: (/** @type {Event} */ event) => {
+        event.preventDefault();
+        const updatedInput = parsed(json.value);
+        problem.textContent = updatedInput ? "" : "This is not a JSON object.";
+        if (updatedInput) void answer({ behavior: "allow", updatedInput });
+    } }, json, problem, h("button", { type: "submit", class: "primary" }, "Allow with this input"));
+    /**
+     * @param {HTMLElement} shown
+     * @param {HTMLElement} hidden
+     * @param {HTMLElement} field
+     */
+    const toggle = (shown, hidden, field) => {
+        hidden.hidden = true;
+        shown.hidden = !shown.hidden;
+        if (!shown.hidden) field.focus();
+    };
+    return [
+        h("h2", null, "Claude wants to use ", h("strong", null, name)),
+        description && h("p", { class: "dim" }, description),
+        reason && h("p", { class: "dim" }, reason),
+        request.blocked_path && h("p", { class: "dim" }, `Outside of where it may work: ${request.blocked_path}`),
+        shownInput(input),
+        h("div", { class: "row wrap" },
+            h("button", { type: "button", class: "primary", onclick: () => void answer({ behavior: "allow" }) }, "Allow once"),
+            always,
+            h("button", { type: "button", onclick: () => toggle(denial, editing, why) }, "Deny…"),
+            h("button", { type: "button", class: "quiet", onclick: () => {
+                json.value ||= JSON.stringify(input, null, 2);
+                toggle(editing, denial, json);
+            } }, "Edit…")),
+        denial,
+        editing,
+    ].filter((part) => typeof part === "object");
+}
+
+/**
+ * What "always" would mean, in words.
+ * @param {import("./wire.js").Suggestion} suggestion
+ */
+function spelled({ type, rules, behavior, mode, directories, destination }) {
+    const where = {
+        session: "in this session",
+        localSettings: "in this project, for you",
+        projectSettings: "in this project, for everybody",
+        userSettings: "everywhere",
+    }[destination ?? "session"] ?? `in ${destination}`;
+    const named = (rules ?? []).map(({ toolName, ruleContent }) => (ruleContent ? `${toolName}(${ruleContent})` : toolName));
+    if (type === "setMode") return `Allow, and mode “${mode}” ${where}`;
+    if (type === "addDirectories") return `Always allow ${(directories ?? []).join(", ")} ${where}`;
+    if (type === "addRules" && behavior !== "deny") return `Always allow ${named.join(", ")} ${where}`;
+    return `Allow, and ${type} ${[...named, ...(directories ?? [])].join(", ")} ${where}`;
+}
+
+/** @param {{[name: string]: any}} input */
+function shownInput(input) {
+    const fields = Object.entries(input).map(([name, value]) => {
+        const text = typeof value === "string" ? value : JSON.stringify(value, null, 2);
+        return h("div", null, h("dt", { class: "dim small" }, name), h("dd", null, h("pre", { tabindex: text.includes("\n") ? 0 : null }, text)));
+    });
+    return h("dl", { class: "input" }, fields);
+}
+
+/** @param {string} text */
+function parsed(text) {
+    try {
+        const value = JSON.parse(text);
+        return typeof value === "object" && value !== null && !Array.isArray(value) ? value : null;
+    } catch {
+        return null;
+    }
+}

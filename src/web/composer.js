@@ -1,0 +1,217 @@
+// The box for messages: its height, drafts, history, sending and stopping.
+
+import { Attachments } from "./attachments.js";
+import { Completion } from "./completion.js";
+import { byId, h, keep, setText } from "./dom.js";
+import { kept } from "./storage.js";
+import { complain, toast } from "./toasts.js";
+
+/** The draft is written down when typing pauses. */
+const DRAFT_MS = 300;
+
+/** Drafts of more sessions are not kept. */
+const DRAFTS_MAX = 50;
+
+/** A prompt that takes longer to arrive shows up among those that wait. */
+const SHOWN_AFTER_MS = 400;
+
+export class Composer {
+    #message = /** @type {HTMLTextAreaElement} */ (byId("message"));
+    #send = /** @type {HTMLButtonElement} */ (byId("send"));
+    #session = "";
+    #timer = 0;
+    /** How far back in the history; -1 is what was typed. */
+    #back = -1;
+    #typed = "";
+    #app;
+    #completion;
+    #attachments;
+
+    /** @param {import("./main.js").App} app */
+    constructor(app) {
+        this.#app = app;
+        const message = this.#message;
+        this.#completion = new Completion(app, message);
+        this.#attachments = new Attachments(app);
+        message.addEventListener("input", () => {
+            this.#back = -1;
+            this.#changed();
+            this.#completion.update();
+        });
+        message.addEventListener("keydown", (event) => this.#key(event));
+        byId("composer").addEventListener("submit", (event) => {
+            event.preventDefault();
+            void this.#submit();
+        });
+        byId("stop").addEventListener("click", () => void this.stop());
+        document.addEventListener("keydown", (event) => {
+            const elsewhere = document.querySelector("dialog[open]") ?? document.querySelector("#drawer.open");
+            if (event.key === "Escape" && !event.defaultPrevented && !elsewhere && !event.isComposing) void this.stop();
+        });
+        // What is typed before the page is ready is a draft, too.
+        addEventListener("pagehide", () => this.#save());
+        app.conversations.onSwitch.listen(() => this.#switched());
+        app.conversations.onReplaced.listen((before, now) => {
+            this.#save();
+            const draft = kept.get(`draft ${before}`);
+            kept.set(`draft ${before}`, null);
+            if (draft) kept.set(`draft ${now}`, draft);
+        });
+        app.conversations.onChange.listen((conversation) => {
+            if (conversation === app.conversations.current) this.#draw();
+        });
+        app.outbox.onChange.listen(() => {
+            this.#draw();
+            setTimeout(() => this.#draw(), SHOWN_AFTER_MS + 10);
+        });
+        app.outbox.onReturned.listen(({ sessionId, prompt }) => {
+            if (sessionId === this.#session && message.value === "") this.#put(prompt);
+            else kept.set(`draft ${sessionId}`, kept.get(`draft ${sessionId}`) ?? prompt);
+        });
+        this.#fit();
+    }
+
+    focus() {
+        this.#message.focus();
+    }
+
+    filesChanged() {
+        this.#send.disabled = this.#attachments.busy;
+    }
+
+    /** Stops what runs; what waits goes on waiting. */
+    async stop() {
+        const summary = this.#app.conversations.current?.summary;
+        if (!summary || !isRunning(summary)) return;
+        await this.#app.connection.request("interruptClaude", { sessionId: summary.sessionId }).catch(complain);
+    }
+
+    /** @param {KeyboardEvent} event */
+    #key(event) {
+        // A word that is being composed has its own Enter, arrows and Esc.
+        if (event.isComposing || event.keyCode === 229) return;
+        if (this.#completion.key(event)) return;
+        if (event.key === "Enter" && !event.shiftKey && !event.ctrlKey && !event.altKey && !event.metaKey) {
+            event.preventDefault();
+            void this.#submit();
+        } else if ((event.key === "ArrowUp" || event.key === "ArrowDown") && !event.shiftKey && !event.altKey) {
+            this.#history(event);
+        }
+    }
+
+    /** @param {KeyboardEvent} event */
+    #history(event) {
+        const { value, selectionStart, selectionEnd } = this.#message;
+        const up = event.key === "ArrowUp";
+        const atEdge = up ? !value.slice(0, selectionStart).includes("\n") : !value.slice(selectionEnd).includes("\n");
+        // Long lines wrap: only from the very ends, unless one is in the history already.
+        const inHistory = this.#back >= 0;
+        if (!atEdge || (!inHistory && (up ? value !== "" && selectionStart > 0 : true))) return;
+        const prompts = this.#app.conversations.current?.transcript.prompts() ?? [];
+        const to = Math.min(prompts.length - 1, this.#back + (up ? 1 : -1));
+        if (to === this.#back || to < -1) return;
+        event.preventDefault();
+        if (!inHistory) this.#typed = value;
+        const text = to < 0 ? this.#typed : (prompts[prompts.length - 1 - to] ?? "");
+        this.#put(text);
+        this.#back = to;
+    }
+
+    async #submit() {
+        const prompt = this.#message.value;
+        const session = this.#app.conversations.current?.id;
+        if (this.#attachments.busy) return toast("A file is still on its way.");
+        if (!session) return;
+        if (prompt.trim() === "") {
+            if (this.#attachments.count > 0) toast("Say what the files are for.");
+            return;
+        }
+        this.#completion.close();
+        const files = this.#attachments.take();
+        this.#put("");
+        this.#save();
+        this.#app.sent();
+        this.#app.outbox.post(session, prompt, await files);
+    }
+
+    /** @param {string} text */
+    #put(text) {
+        this.#message.value = text;
+        this.#message.setSelectionRange(text.length, text.length);
+        this.#back = -1;
+        this.#changed();
+    }
+
+    #changed() {
+        this.#fit();
+        clearTimeout(this.#timer);
+        this.#timer = setTimeout(() => this.#save(), DRAFT_MS);
+    }
+
+    /** Browsers that can do it by themselves are left alone. */
+    #fit() {
+        if (CSS.supports("field-sizing", "content")) return;
+        const { style } = this.#message;
+        style.setProperty("height", "auto");
+        style.setProperty("height", `${this.#message.scrollHeight + 2}px`);
+    }
+
+    #save() {
+        clearTimeout(this.#timer);
+        if (!this.#session) return;
+        const text = this.#back >= 0 ? this.#typed : this.#message.value;
+        const name = `draft ${this.#session}`;
+        if (text !== "" || kept.get(name) !== null) kept.set(name, text === "" ? null : text);
+        const drafts = kept.names().filter((name) => name.startsWith("draft "));
+        if (drafts.length > DRAFTS_MAX) kept.set(/** @type {string} */ (drafts.find((other) => other !== name)), null);
+    }
+
+    #switched() {
+        const id = this.#app.conversations.current?.id ?? "";
+        if (id !== this.#session) {
+            this.#save();
+            // What was typed while there was no session yet goes into the first.
+            const early = this.#session === "" ? this.#message.value : "";
+            this.#session = id;
+            this.#put(early || (kept.get(`draft ${id}`) ?? ""));
+            this.#completion.close();
+        }
+        this.#draw();
+    }
+
+    #draw() {
+        const conversation = this.#app.conversations.current;
+        const summary = conversation?.summary;
+        byId("stop").hidden = !summary || !isRunning(summary);
+        const waiting = (summary?.queue ?? []).map(({ promptId, text }) => ({ promptId, text, note: "waits" }));
+        const known = new Set([summary?.running, ...waiting.map(({ promptId }) => promptId)]);
+        for (const { promptId, prompt, at } of this.#app.outbox.of(conversation?.id)) {
+            if (known.has(promptId) || Date.now() - at < SHOWN_AFTER_MS) continue;
+            waiting.push({ promptId, text: prompt, note: this.#app.connection.connected ? "sending" : "sent when connected" });
+        }
+        const queue = byId("queue");
+        keep(queue, waiting, ({ promptId }) => promptId, ({ promptId, text }) => h("li", null,
+            h("span", { class: "note dim small" }), h("span", { class: "clip" }, text),
+            h("button", { type: "button", class: "quiet square", "aria-label": `Cancel: ${text.slice(0, 60)}`, onclick: () => void this.#cancel(promptId, text) }, "×"),
+        ), (element, { note }) => setText(/** @type {Element} */ (element.firstElementChild), note));
+        queue.hidden = waiting.length === 0;
+    }
+
+    /**
+     * @param {string} promptId
+     * @param {string} text
+     */
+    async #cancel(promptId, text) {
+        const sessionId = this.#session;
+        const unsent = this.#app.outbox.cancel(promptId);
+        const cancelled = unsent || (await this.#app.connection.request("cancelPrompt", { sessionId, promptId }).catch(complain));
+        // Back to where it can be changed; the server shortens long ones, and half a prompt helps nobody.
+        if (cancelled && this.#message.value === "" && (unsent || text.length < 190)) this.#put(text);
+        this.focus();
+    }
+}
+
+/** @param {import("./wire.js").Summary} summary */
+function isRunning({ state, running }) {
+    return running !== null || state === "busy" || state === "waiting";
+}

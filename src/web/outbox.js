@@ -1,0 +1,121 @@
+// Prompts on their way. Each has a name of its own from the beginning, so that asking again after a lost connection or a
+// reload asks once; it is kept until the server has it on its disk.
+
+import { Signal } from "./signal.js";
+import { kept } from "./storage.js";
+import { complain, toast } from "./toasts.js";
+
+/** Between two tries where the server cannot take it now. */
+const RETRY_MS = 3_000;
+
+/** Refusals that pass. */
+const PASSING = new Set(["disconnected", "timeout", "rate_limited", "shutting_down"]);
+
+/** @typedef {{sessionId: string, promptId: string, prompt: string, attachments: import("./wire.js").Sent[], at: number}} Letter */
+
+export class Outbox {
+    /** @type {Signal<[]>} */
+    onChange = new Signal();
+    /** One that was refused goes back to whoever wrote it. @type {Signal<[Letter]>} */
+    onReturned = new Signal();
+    /** @type {Letter[]} */
+    #letters = [];
+    #sending = false;
+    #app;
+
+    /** @param {import("./main.js").App} app */
+    constructor(app) {
+        this.#app = app;
+        try {
+            this.#letters = JSON.parse(kept.get("outbox") ?? "[]");
+        } catch {
+            // Written by somebody else.
+        }
+        app.connection.onState.listen(() => void this.flush());
+        app.conversations.onReplaced.listen((before, now) => {
+            for (const letter of this.#letters) if (letter.sessionId === before) letter.sessionId = now;
+            this.#changed();
+        });
+    }
+
+    /** @param {string | undefined} sessionId */
+    of(sessionId) {
+        return this.#letters.filter((letter) => letter.sessionId === sessionId);
+    }
+
+    /**
+     * @param {string} sessionId
+     * @param {string} prompt
+     * @param {import("./wire.js").Sent[]} attachments
+     */
+    post(sessionId, prompt, attachments) {
+        this.#letters.push({ sessionId, promptId: promptId(), prompt, attachments, at: Date.now() });
+        this.#changed();
+        void this.flush();
+    }
+
+    /** @param {string} promptId */
+    cancel(promptId) {
+        const found = this.#letters.find((letter) => letter.promptId === promptId);
+        this.#remove(promptId);
+        return found;
+    }
+
+    /** Sends what waits, in order. */
+    async flush() {
+        if (this.#sending || !this.#app.connection.connected) return;
+        this.#sending = true;
+        // Not while another tab of this browser sends the same; the server would take it once, this only spares the work.
+        for (let letter; (letter = this.#letters[0]) && this.#app.connection.connected; ) {
+            const { promptId, sessionId, prompt, attachments } = letter;
+            const data = { sessionId, prompt, promptId, ...(attachments.length > 0 && { attachments }) };
+            try {
+                await this.#ask(data);
+                this.#remove(promptId);
+            } catch (error) {
+                const { code } = /** @type {any} */ (error);
+                if (PASSING.has(code)) {
+                    setTimeout(() => void this.flush(), RETRY_MS);
+                    break;
+                }
+                this.#remove(promptId);
+                this.onReturned.tell(letter);
+                if (code === "conflict") toast("That was asked already.");
+                else complain(error);
+            }
+        }
+        this.#sending = false;
+    }
+
+    /** @param {{sessionId: string}} data */
+    async #ask(data) {
+        const { connection } = this.#app;
+        try {
+            await connection.request("askClaudeCode", data);
+        } catch (error) {
+            if (/** @type {any} */ (error).code !== "session_ended") throw error;
+            // Somebody has closed it; who asks wants it open.
+            await connection.request("resumeSession", { sessionId: data.sessionId });
+            await connection.request("askClaudeCode", data);
+        }
+    }
+
+    /** @param {string} promptId */
+    #remove(promptId) {
+        this.#letters = this.#letters.filter((letter) => letter.promptId !== promptId);
+        this.#changed();
+    }
+
+    #changed() {
+        // Bytes cannot be kept: a prompt that has some is in this tab alone.
+        const lasting = this.#letters.filter(({ attachments }) => attachments.every((file) => "fileId" in file));
+        kept.set("outbox", lasting.length > 0 ? JSON.stringify(lasting) : null);
+        this.onChange.tell();
+    }
+}
+
+/** There is no `crypto.randomUUID` over plain http. */
+function promptId() {
+    const bytes = crypto.getRandomValues(new Uint8Array(12));
+    return `page_${[...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("")}`;
+}

@@ -1,0 +1,197 @@
+// How things stand: the connection, the session's state, what it has cost, what it has to do, and what is wrong.
+
+import { ask } from "./dialogs.js";
+import { byId, h, keep, setText } from "./dom.js";
+import { keptInTab } from "./storage.js";
+import { complain } from "./toasts.js";
+import { lastPart, money, STATES, thousands, titleOf } from "./words.js";
+
+/** @typedef {import("./wire.js").Summary} Summary */
+/** @typedef {{key: string, text: string, kind: "info" | "warn" | "bad", more?: string, canClose?: boolean}} Banner */
+
+const CONNECTION = {
+    connecting: "Connecting",
+    connected: "Connected",
+    reconnecting: "Reconnecting",
+    gone: "Server gone",
+    unauthorized: "Token needed",
+};
+
+export class Status {
+    /** What `/health` says of the program behind the sessions. @type {{agent?: string, agentVersion?: string | null, agentWarning?: string, version?: string}} */
+    #health = {};
+    /** @type {Set<string>} */
+    #closed = new Set((keptInTab.get("closed") ?? "").split(" "));
+    #app;
+
+    /** @param {import("./main.js").App} app */
+    constructor(app) {
+        this.#app = app;
+        app.connection.onState.listen(() => {
+            if (app.connection.connected) void this.#ask();
+            this.#draw();
+        });
+        app.conversations.onSwitch.listen(() => this.#draw());
+        app.conversations.onChange.listen((conversation) => {
+            if (conversation === app.conversations.current) this.#draw();
+        });
+        byId("usage").addEventListener("click", () => void this.#usage());
+        // Seconds until the next try.
+        setInterval(() => app.conversations.current?.summary?.retrying && this.#draw(), 1000);
+    }
+
+    async #ask() {
+        const response = await fetch(new URL("health", document.baseURI)).catch(() => null);
+        this.#health = response?.ok ? await response.json() : {};
+        const { agent, agentVersion } = this.#health;
+        setText(byId("server-info"), agent ? `${agent === "demo" ? "Demo agent" : "Claude Code"} ${agentVersion ?? ""}` : "");
+        this.#draw();
+    }
+
+    #draw() {
+        const { connection, conversations } = this.#app;
+        const summary = conversations.current?.summary ?? null;
+        byId("connection").dataset.state = connection.state;
+        setText(byId("connection-text"), CONNECTION[connection.state]);
+        setText(byId("title"), summary ? titleOf(summary) : "New conversation");
+        setText(byId("place"), summary ? lastPart(summary.cwd) : "");
+        byId("place").title = summary?.cwd ?? "";
+        setText(byId("state-text"), stateOf(summary));
+        byId("state").dataset.state = summary?.state ?? "";
+        setText(byId("spent"), summary && summary.costUsd > 0 ? money(summary.costUsd) : "");
+        this.#context(summary);
+        this.#work(summary);
+        this.#banners(summary);
+    }
+
+    /** @param {Summary | null} summary */
+    #context(summary) {
+        const usage = byId("usage");
+        const { contextTokens, contextWindow } = summary ?? {};
+        usage.hidden = !contextTokens;
+        if (!contextTokens) return;
+        const part = contextWindow ? Math.round((100 * contextTokens) / contextWindow) : null;
+        setText(usage, part === null ? thousands(contextTokens) : `${part} %`);
+        const said = `Context: ${thousands(contextTokens)} tokens${contextWindow ? ` of ${thousands(contextWindow)}` : ""}`;
+        usage.setAttribute("aria-label", said);
+        usage.title = said;
+        usage.dataset.full = String(part !== null && part >= 80);
+    }
+
+    async #usage() {
+        const sessionId = this.#app.conversations.current?.id;
+        const got = await this.#app.connection.request("getContextUsage", { sessionId }).catch(complain);
+        if (!got) return;
+        const { categories = [], totalTokens = 0, maxTokens = 0, percentage } = got.usage;
+        const rows = categories.map((/** @type {{name: string, tokens: number}} */ { name, tokens }) => {
+            const bar = h("progress", { max: maxTokens || totalTokens || 1, value: tokens, "aria-label": name });
+            return h("tr", null, h("td", null, name), h("td", { class: "number" }, thousands(tokens)), h("td", null, bar));
+        });
+        await ask({
+            title: `Context: ${thousands(totalTokens)} of ${thousands(maxTokens)} tokens${percentage === undefined ? "" : ` (${Math.round(percentage)} %)`}`,
+            body: [h("table", { class: "usage" }, h("tbody", null, rows))],
+        });
+    }
+
+    /** To-dos and background tasks. @param {Summary | null} summary */
+    #work(summary) {
+        const { todos = [], tasks = [] } = summary ?? {};
+        const done = todos.filter(({ status }) => status === "completed").length;
+        const now = todos.find(({ status }) => status === "in_progress");
+        /** @type {{key: string, title: string, rows: HTMLElement[]}[]} */
+        const parts = [];
+        if (todos.length > 0 && done < todos.length) {
+            parts.push({
+                key: "todos",
+                title: `To do ${done}/${todos.length}${now ? ` · ${now.text}` : ""}`,
+                rows: todos.map(({ text, status }) => h("li", { dataset: { status } },
+                    h("span", { class: "apart" }, { completed: "Done: ", in_progress: "Now: " }[status] ?? "To do: "), text)),
+            });
+        }
+        if (tasks.length > 0) {
+            parts.push({
+                key: "tasks",
+                title: `${tasks.length} background task${tasks.length === 1 ? "" : "s"}`,
+                rows: tasks.map(({ taskId, description }) => h("li", { class: "row" }, h("span", { class: "clip" }, description),
+                    h("button", { type: "button", class: "danger", "aria-label": `Stop ${description}`, onclick: () => void this.#stop(taskId) }, "Stop"))),
+            });
+        }
+        keep(byId("work"), parts, ({ key }) => key, () => h("details", null, h("summary", { class: "clip" }), h("ul", { role: "list" })),
+            (element, { title, rows }) => {
+                setText(/** @type {Element} */ (element.querySelector("summary")), title);
+                const list = /** @type {Element} */ (element.querySelector("ul"));
+                const same = rows.length === list.childElementCount && rows.every((row, at) => row.isEqualNode(list.children[at] ?? null));
+                if (!same) list.replaceChildren(...rows);
+            });
+    }
+
+    /** @param {string} taskId */
+    async #stop(taskId) {
+        const sessionId = this.#app.conversations.current?.id;
+        await this.#app.connection.request("stopTask", { sessionId, taskId }).catch(complain);
+    }
+
+    /** @param {Summary | null} summary */
+    #banners(summary) {
+        const { connection } = this.#app;
+        /** @type {Banner[]} */
+        const banners = [];
+        if (connection.state === "gone") {
+            banners.push({ key: "gone", kind: "bad", text: `${connection.reason || "The server does not answer"}. What you write is kept, and sent when it is back.` });
+        }
+        if (this.#health.agent === "demo") {
+            banners.push({
+                key: "demo", kind: "info", canClose: true,
+                text: "This is the demo agent, not Claude. To talk to Claude, install Claude Code on the server's machine, log in with it once, and start the server again.",
+            });
+        }
+        if (this.#health.agentWarning) banners.push({ key: "old", kind: "warn", canClose: true, text: this.#health.agentWarning });
+        if (summary?.failure) {
+            const { code, message, stderr } = summary.failure;
+            banners.push({ key: `failure-${code}`, kind: "bad", text: message, more: stderr });
+        }
+        const limit = summary?.rateLimit;
+        if (limit && limit.status !== "allowed") banners.push({ key: `limit-${limit.type}-${limit.status}`, kind: "warn", canClose: true, text: limited(limit) });
+        keep(byId("banners"), banners.filter(({ key, canClose }) => !(canClose && this.#closed.has(key))), ({ key }) => key,
+            ({ key, kind, canClose }) => h("div", { class: `banner ${kind}`, role: kind === "bad" ? "alert" : "status" },
+                h("div", null, h("p"), h("pre", { hidden: true })),
+                canClose && h("button", { type: "button", class: "quiet square", "aria-label": "Close this message", onclick: () => this.#close(key) }, "×")),
+            (element, { text, more }) => {
+                setText(/** @type {Element} */ (element.querySelector("p")), text);
+                const detail = /** @type {HTMLElement} */ (element.querySelector("pre"));
+                detail.hidden = !more;
+                setText(detail, more ?? "");
+            });
+    }
+
+    /** @param {string} key */
+    #close(key) {
+        this.#closed.add(key);
+        keptInTab.set("closed", [...this.#closed].join(" "));
+        this.#draw();
+        byId("message").focus();
+    }
+}
+
+/** @param {Summary | null} summary */
+function stateOf(summary) {
+    if (!summary) return "";
+    const { retrying, state, running, queue } = summary;
+    if (retrying) {
+        const seconds = Math.max(0, Math.ceil((retrying.until - Date.now()) / 1000));
+        return `${retrying.code.replaceAll("_", " ")}: try ${retrying.attempt} of ${retrying.attemptsMax}${seconds > 0 ? ` in ${seconds} s` : ""}`;
+    }
+    if (state === "stopped" && running !== null) return "Waits for a place";
+    const waiting = queue.length > 0 ? ` · ${queue.length} waiting` : "";
+    return STATES[state] + waiting;
+}
+
+/** @param {NonNullable<Summary["rateLimit"]>} limit */
+function limited({ status, type, utilization, resetsAt }) {
+    const which = { five_hour: "five-hour limit", seven_day: "weekly limit" }[type ?? ""] ?? "limit";
+    const used = utilization === undefined ? "" : `, ${Math.round(100 * utilization)} % used`;
+    // Claude counts in seconds.
+    const at = resetsAt === undefined ? null : new Date(resetsAt < 1e11 ? resetsAt * 1000 : resetsAt);
+    const renewed = at ? `; it is renewed ${at.toLocaleString(undefined, { weekday: "short", hour: "numeric", minute: "2-digit" })}` : "";
+    return status === "rejected" ? `The account's ${which} is reached${renewed}.` : `The account's ${which} is near${used}${renewed}.`;
+}
