@@ -30,7 +30,7 @@ export class Asking {
         const conversation = this.#app.conversations.current;
         if (conversation) {
             for (const [id, { resolved, sessionId }] of conversation.questions) {
-                if (resolved && this.#mine.has(id)) conversation.questions.delete(id);
+                if (resolved && (resolved.behavior === "cancelled" || this.#mine.has(id))) conversation.questions.delete(id);
                 else if (resolved) setTimeout(() => this.#drop(sessionId, id), RESOLVED_MS);
             }
         }
@@ -89,7 +89,6 @@ export class Asking {
 /** @param {Question} question */
 function told({ resolved, toolName, request }) {
     const name = request.display_name ?? toolName;
-    if (resolved?.behavior === "cancelled") return `${name}: not asked any more`;
     return `${name}: ${resolved?.behavior === "allow" ? "allowed" : "denied"} elsewhere (${resolved?.by})`;
 }
 

@@ -85,6 +85,11 @@ export class Connection {
         return this.state === "connected";
     }
 
+    /** Without a token there is no use in asking. */
+    stayAway() {
+        this.#become("unauthorized");
+    }
+
     open() {
         clearTimeout(this.#retry);
         if (this.state === "unauthorized") this.#become("connecting");

@@ -207,15 +207,15 @@ export class Conversations {
     }
 
     /** @param {import("./wire.js").Registered} registered */
-    async #registered({ sessionId, logId, session }) {
-        const before = this.current;
+    async #registered({ sessionId, logId, session, requested }) {
+        const before = this.current?.id ?? requested;
         const others = [...this.#kept.values()].filter((other) => other.watched && other.id !== sessionId);
         for (const conversation of this.#kept.values()) conversation.watched = false;
-        if (before?.id !== sessionId) {
+        if (this.current?.id !== sessionId) {
             this.current = this.#keep(sessionId);
-            if (before) {
-                this.#kept.delete(before.id);
-                this.onReplaced.tell(before.id, sessionId);
+            if (before && before !== sessionId) {
+                this.#kept.delete(before);
+                this.onReplaced.tell(before, sessionId);
             }
             this.onSwitch.tell();
         }

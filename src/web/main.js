@@ -63,7 +63,7 @@ export class App {
     start() {
         takeToken();
         if (matchMedia("(pointer: fine)").matches) this.composer.focus();
-        if (token() === null) void this.#askForToken();
+        if (token() === null) this.connection.stayAway();
         else this.connection.open();
     }
 

@@ -1,6 +1,6 @@
 // Model, permission mode and effort of the session that is shown: chosen here, and shown as Claude has them.
 
-import { byId, h, keep } from "./dom.js";
+import { byId, h, keep, setText } from "./dom.js";
 import { complain } from "./toasts.js";
 import { MODES } from "./words.js";
 
@@ -65,7 +65,8 @@ function fill(id, options, value, otherwise) {
     const all = [...options];
     if (value === null) all.unshift(["", otherwise]);
     else if (!options.some(([known]) => known === value)) all.unshift([value, value]);
-    keep(select, all, ([value = ""]) => `=${value}`, ([value, label]) => h("option", { value }, label));
+    keep(select, all, ([value = ""]) => `=${value}`, ([value]) => h("option", { value }),
+        (option, [, label = ""]) => setText(option, label));
     if (!select.disabled && document.activeElement !== select) select.value = value ?? "";
     else if (select.selectedIndex < 0) select.value = value ?? "";
 }
