@@ -71,8 +71,10 @@ export class Status {
         usage.hidden = !contextTokens;
         if (!contextTokens) return;
         const part = contextWindow ? Math.round((100 * contextTokens) / contextWindow) : null;
-        setText(usage, part === null ? thousands(contextTokens) : `${part} %`);
-        const said = `Context: ${thousands(contextTokens)} tokens${contextWindow ? ` of ${thousands(contextWindow)}` : ""}`;
+        const shown = part === null ? thousands(contextTokens) : `${part} %`;
+        setText(usage, shown);
+        const window = contextWindow ? `, ${thousands(contextTokens)} of ${thousands(contextWindow)}` : "";
+        const said = `Context: ${shown}${window} tokens`;
         usage.setAttribute("aria-label", said);
         usage.title = said;
         usage.dataset.full = String(part !== null && part >= 80);
