@@ -37,6 +37,9 @@ import { Messages } from "./messages.js";
 /** Notices after which nothing that was running goes on. */
 const ENDINGS = new Set(["agent_exited", "agent_failed", "interrupted"]);
 
+/** By so much of it a sentence of Claude's is known again: the server cuts it. */
+const SAID_CHARS = 200;
+
 export class Fold {
     /** @type {Item[]} */
     items = [];
@@ -236,9 +239,7 @@ export class Cursor {
         const tool = known ?? this.tool(id);
         for (let above = owner; above; above = above.owner) if (above === tool) owner = null;
         if (!tool.name && (known || owner)) {
-            const list = this.#lists.get(tool.owner);
-            if (this.apart && list?.includes(tool)) list.splice(list.indexOf(tool), 1);
-            else this.fold.remove(tool);
+            this.drop(tool);
             tool.owner = owner;
             [tool.seq, tool.time] = [this.#seq, this.#time];
             this.place(tool);
@@ -333,7 +334,27 @@ export class Cursor {
     /** @param {any} data */
     #notice({ level, code, text }) {
         if (ENDINGS.has(code)) this.settle();
+        if (level === "error") this.#forgetSaid(String(text ?? ""));
         this.add({ kind: "notice", level: String(level ?? "info"), code: String(code ?? ""), text: String(text ?? "") });
+    }
+
+    /** What Claude said in the model's place is in the notice, which also tells what to do. @param {string} text */
+    #forgetSaid(text) {
+        for (const item of this.#listOf(null).slice(-3)) {
+            if (item.kind === "text" && item.failed && text.includes(item.text.trim().slice(0, SAID_CHARS))) this.drop(item);
+            if (item.kind === "result" && item.reason && text.includes(item.reason.slice(0, SAID_CHARS))) {
+                item.reason = "";
+                this.fold.touch(item);
+            }
+        }
+    }
+
+    /** Takes out what may stand in a list of this cursor's own. @param {Item} item */
+    drop(item) {
+        const list = this.#listOf(item.owner);
+        const at = list.indexOf(item);
+        if (at >= 0 && this.apart) list.splice(at, 1);
+        else this.fold.remove(item);
     }
 
     /** @param {any} data */

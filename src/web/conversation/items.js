@@ -133,7 +133,9 @@ function result(item) {
 function notice(item) {
     const title = titleOf(item.code);
     const level = item.level === "error" ? "error" : item.level === "warning" ? "warning" : "info";
-    const words = withCode(sentence(item.text) || adviceFor(item.code));
+    // A sentence that begins with its title has said it twice.
+    const text = title && item.text.startsWith(`${title}: `) ? item.text.slice(title.length + 2) : item.text;
+    const words = withCode(sentence(text) || adviceFor(item.code));
     const element = title
         ? h("div", { class: `item notice card ${level}` }, h("p", null, h("strong", null, title)), h("p", null, words))
         : h("div", { class: `item notice ${level}` }, h("p", null, words));

@@ -2,6 +2,9 @@
 // is closed, and what may become something else in a moment is held back. Otherwise each `**` would be there as two stars
 // first, and each table as a line of strokes.
 
+/** A longer paragraph is left as it is: this is done with each word that comes. */
+const PART_CHARS_MAX = 4000;
+
 /**
  * @param {string} block the source of one block
  * @param {string} type what it is so far, as marked calls it
@@ -34,21 +37,26 @@ function lastPart(text) {
     return Math.min(at, text.length);
 }
 
-/** @param {string} part */
-function closed(part) {
+/**
+ * @param {string} part
+ * @param {number} [again] how often something may still be cut off before all is right
+ * @returns {string}
+ */
+function closed(part, again = 3) {
+    if (again === 0 || part.length > PART_CHARS_MAX) return part;
     // Code first: nothing else counts within it.
-    const outside = part.replace(/(`+)(?!`)[\s\S]*?[^`]\1(?!`)/g, (code) => "\0".repeat(code.length));
+    const outside = part.replace(/(?<!`)(`+)(?!`)[\s\S]*?[^`]\1(?!`)/g, (code) => "\0".repeat(code.length));
     const ticks = /`+/.exec(outside);
     if (ticks) {
         const inside = part.slice(ticks.index + ticks[0].length);
-        if (!inside.trim()) return closed(part.slice(0, ticks.index));
+        if (!inside.trim()) return closed(part.slice(0, ticks.index), again - 1);
         return part.replace(/`+$/, "") + ticks[0];
     }
     const link = /!?\[([^[\]\n]*)\](?:\([^()\n]*)$/.exec(outside);
     if (link) {
         // A link's address comes letter by letter: until it is there, the link is its text.
         const label = part.slice(link.index).replace(/^!?\[([^[\]\n]*)\][\s\S]*$/, "$1");
-        return closed(part.slice(0, link.index) + label);
+        return closed(part.slice(0, link.index) + label, again - 1);
     }
     for (const mark of ["**", "__", "~~"]) {
         if (outside.split(mark).length % 2) continue;

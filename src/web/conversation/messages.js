@@ -184,7 +184,7 @@ export class Messages {
             const item = /** @type {TextItem} */ (begun ?? this.#text(kind, text, owner));
             Object.assign(item, { text: text || item.text, whole: true, streaming: false, partial: false });
             if (failed) item.failed = true;
-            if (!item.text.trim()) this.cursor.fold.remove(item);
+            if (!item.text.trim()) this.cursor.drop(item);
             this.cursor.close(item);
         } else if (isToolUse(block?.type)) {
             const tool = this.cursor.use(String(block.id), String(block.name ?? ""), owner);

@@ -4,6 +4,7 @@
 import { h, setText } from "../dom.js";
 import { lineDiff, tally } from "./diff.js";
 import { inputOf } from "./messages.js";
+import { plural } from "./format.js";
 import { aboutOf, nameOf } from "./summary.js";
 import { toolBody, changesOf } from "./tool_body.js";
 
@@ -105,7 +106,7 @@ function stateOf(item, input) {
         return `+${added} −${removed}`;
     }
     const inner = item.children.filter((child) => child.kind === "tool").length;
-    return [STATES[item.state], inner > 0 && `${inner} tools`].filter(Boolean).join(" · ");
+    return [STATES[item.state], inner > 0 && plural(inner, "tool")].filter(Boolean).join(" · ");
 }
 
 /** @param {any} patch */
