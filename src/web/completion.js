@@ -118,7 +118,7 @@ export class Completion {
                 event.preventDefault();
                 this.#take(at);
             },
-        }, h("span", { class: "mono" }, label), hint && h("span", { class: "dim small clip" }, hint))));
+        }, h("span", { class: "mono" }, label), " ", hint && h("span", { class: "dim small clip" }, hint))));
         this.#box.hidden = this.#choices.length === 0;
         if (this.#choices.length > 0) this.#select(0);
         else this.#message.removeAttribute("aria-activedescendant");

@@ -119,9 +119,9 @@ export class Composer {
 
     async #submit() {
         const prompt = this.#message.value;
-        const session = this.#app.conversations.current?.id;
+        // Without one it waits for the first.
+        const session = this.#session;
         if (this.#attachments.busy) return toast("A file is still on its way.");
-        if (!session) return;
         if (prompt.trim() === "") {
             if (this.#attachments.count > 0) toast("Say what the files are for.");
             return;
@@ -185,7 +185,7 @@ export class Composer {
         byId("stop").hidden = !summary || !isRunning(summary);
         const waiting = (summary?.queue ?? []).map(({ promptId, text }) => ({ promptId, text, note: "waits" }));
         const known = new Set([summary?.running, ...waiting.map(({ promptId }) => promptId)]);
-        for (const { promptId, prompt, at } of this.#app.outbox.of(conversation?.id)) {
+        for (const { promptId, prompt, at } of this.#app.outbox.of(this.#session)) {
             if (known.has(promptId) || Date.now() - at < SHOWN_AFTER_MS) continue;
             waiting.push({ promptId, text: prompt, note: this.#app.connection.connected ? "sending" : "sent when connected" });
         }

@@ -43,7 +43,9 @@ export function ask({ title, body = [], actions = [], mustAnswer = false, wide =
         });
         document.body.append(dialog);
         dialog.showModal();
-        /** @type {HTMLElement | null} */ (form.querySelector("input:not([type=hidden]), textarea, .primary"))?.focus();
+        const first = /** @type {HTMLElement | null} */ (form.querySelector("input:not([type=radio]), :checked, .primary"));
+        first?.focus();
+        if (first instanceof HTMLInputElement) first.select();
     });
 }
 
@@ -56,7 +58,6 @@ export function ask({ title, body = [], actions = [], mustAnswer = false, wide =
  */
 export async function askForText(title, label, value, done) {
     const input = h("input", { type: "text", value, "aria-label": label, maxlength: 200 });
-    setTimeout(() => input.select());
     const answer = await ask({
         title,
         body: [input],

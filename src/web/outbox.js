@@ -32,13 +32,11 @@ export class Outbox {
             // Written by somebody else.
         }
         app.connection.onState.listen(() => void this.flush());
-        app.conversations.onReplaced.listen((before, now) => {
-            for (const letter of this.#letters) if (letter.sessionId === before) letter.sessionId = now;
-            this.#changed();
-        });
+        app.conversations.onSwitch.listen(() => this.#moved("", app.conversations.current?.id ?? ""));
+        app.conversations.onReplaced.listen((before, now) => this.#moved(before, now));
     }
 
-    /** @param {string | undefined} sessionId */
+    /** @param {string} sessionId empty: written before there was any session */
     of(sessionId) {
         return this.#letters.filter((letter) => letter.sessionId === sessionId);
     }
@@ -66,7 +64,7 @@ export class Outbox {
         if (this.#sending || !this.#app.connection.connected) return;
         this.#sending = true;
         // Not while another tab of this browser sends the same; the server would take it once, this only spares the work.
-        for (let letter; (letter = this.#letters[0]) && this.#app.connection.connected; ) {
+        for (let letter; (letter = this.#letters.find(({ sessionId }) => sessionId)) && this.#app.connection.connected; ) {
             const { promptId, sessionId, prompt, attachments } = letter;
             const data = { sessionId, prompt, promptId, ...(attachments.length > 0 && { attachments }) };
             try {
@@ -85,6 +83,18 @@ export class Outbox {
             }
         }
         this.#sending = false;
+    }
+
+    /**
+     * @param {string} before
+     * @param {string} now
+     */
+    #moved(before, now) {
+        const moved = this.#letters.filter(({ sessionId }) => sessionId === before);
+        if (moved.length === 0 || now === before) return;
+        for (const letter of moved) letter.sessionId = now;
+        this.#changed();
+        void this.flush();
     }
 
     /** @param {{sessionId: string}} data */

@@ -94,7 +94,6 @@ async function share(sessionId) {
     url.hash = `session=${sessionId}`;
     const input = h("input", { type: "text", readonly: true, value: url.href, "aria-label": "Link" });
     const canCopy = isSecureContext && navigator.clipboard;
-    setTimeout(() => input.select());
     const answer = await ask({
         title: "Link to this session",
         body: [input, h("p", { class: "dim small" }, "Another device asks for the token if it does not know it yet.",

@@ -14,7 +14,7 @@ const TYPING_MS = 200;
 const PAGE_SESSIONS = 50;
 
 /** States that are worth a word in the list. @type {{[state: string]: string}} */
-const MARKS = { waiting: "asks you", failed: "failed", busy: "working", starting: "starting" };
+const MARKS = { waiting: "asks you", failed: "in trouble", busy: "at work", starting: "starting" };
 
 /** @typedef {import("./wire.js").Summary} Summary */
 

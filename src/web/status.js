@@ -144,7 +144,7 @@ export class Status {
         if (this.#health.agent === "demo") {
             banners.push({
                 key: "demo", kind: "info", canClose: true,
-                text: "Demo agent, not Claude. For Claude, install Claude Code on the server's machine, log in, and restart the server.",
+                text: "This is the demo agent, not Claude. For Claude, install Claude Code on the server's machine, log in, and restart the server.",
             });
         }
         if (this.#health.agentWarning) banners.push({ key: "old", kind: "warn", canClose: true, text: this.#health.agentWarning });
