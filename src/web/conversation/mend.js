@@ -29,9 +29,10 @@ function withoutTableHead(text) {
 
 /** Where the paragraph, list item or table cell begins that is being written. @param {string} text */
 function lastPart(text) {
-    let at = Math.max(text.lastIndexOf("\n\n") + 1, 0);
-    for (const found of text.slice(at).matchAll(/(?:^|\n)[ \t>]*(?:[-*+]|\d{1,9}[.)])[ \t]+|\n(?=\|)/g)) {
-        at = Math.max(at, text.length - text.slice(at).length + found.index + found[0].length);
+    const from = text.lastIndexOf("\n\n") + 1;
+    let at = from;
+    for (const found of text.slice(from).matchAll(/(?:^|\n)[ \t>]*(?:[-*+]|\d{1,9}[.)])[ \t]+|\n(?=\|)/g)) {
+        at = Math.max(at, from + found.index + found[0].length);
         if (text[at] === "|") at = text.lastIndexOf("|") + 1;
     }
     return Math.min(at, text.length);

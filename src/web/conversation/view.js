@@ -69,7 +69,8 @@ export class ConversationView {
         // Every delta would be read out otherwise. What is to be heard, the announcer says when it is complete.
         element.setAttribute("aria-live", "off");
         if (!element.hasAttribute("tabindex")) element.tabIndex = 0;
-        element.append(this.#items, this.#announcer.element);
+        element.append(this.#items);
+        element.after(this.#announcer.element);
         element.addEventListener("scroll", () => this.#scrolled(), { passive: true });
         element.addEventListener("keydown", (event) => {
             if (event.key === "End" && event.target === element) this.toEnd();
