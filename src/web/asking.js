@@ -1,7 +1,7 @@
 // What Claude asks, pinned above the composer: permissions, questions, plans. The first answer of all clients counts.
 
 import { planCard, questionCard } from "./questions.js";
-import { byId, h, keep } from "./dom.js";
+import { button, byId, h, keep } from "./dom.js";
 import { complain } from "./toasts.js";
 
 /** An answer of somebody else stays visible for so long. */
@@ -15,6 +15,8 @@ const KINDS = { AskUserQuestion: questionCard, ExitPlanMode: planCard };
 export class Asking {
     /** Answered from here. @type {Set<string>} */
     #mine = new Set();
+    /** A card that is being answered had the focus: what comes next gets it. */
+    #focused = false;
     #app;
 
     /** @param {import("./main.js").App} app */
@@ -30,24 +32,26 @@ export class Asking {
         const conversation = this.#app.conversations.current;
         if (conversation) {
             for (const [id, { resolved, sessionId }] of conversation.questions) {
-                if (resolved && (resolved.behavior === "cancelled" || this.#mine.has(id))) conversation.questions.delete(id);
-                else if (resolved) setTimeout(() => this.#drop(sessionId, id), RESOLVED_MS);
+                if (!resolved) continue;
+                if (resolved.behavior === "cancelled" || this.#mine.has(id)) conversation.questions.delete(id);
+                else setTimeout(() => this.#drop(sessionId, id), RESOLVED_MS);
             }
         }
         const section = byId("asking");
         const questions = [...(conversation?.questions.values() ?? [])];
-        const hadFocus = section.contains(document.activeElement);
-        keep(section, questions, (question) => question.requestId, (question) => this.#make(question), (element, question) => {
-            if (question.resolved && element.dataset.resolved !== "true") {
-                element.dataset.resolved = "true";
-                element.replaceChildren(h("p", { class: "dim" }, told(question)));
-            }
+        this.#focused ||= section.contains(document.activeElement);
+        keep(section, questions, ({ requestId }) => requestId, (question) => this.#make(question), (card, question) => {
+            if (!question.resolved || card.dataset.resolved === "true") return;
+            card.dataset.resolved = "true";
+            card.replaceChildren(h("p", { class: "dim" }, told(question)));
         });
         section.hidden = questions.length === 0;
-        if (hadFocus && !section.contains(document.activeElement)) {
+        if (section.querySelector("[inert]")) return;
+        if (this.#focused && document.activeElement === document.body) {
             const next = /** @type {HTMLElement | null} */ (section.querySelector("button.primary")) ?? byId("message");
             next.focus();
         }
+        this.#focused = false;
     }
 
     /**
@@ -64,6 +68,7 @@ export class Asking {
         const { requestId, sessionId } = question;
         const card = h("article", { class: "card" });
         const answer = async (/** @type {object} */ given) => {
+            this.#focused ||= card.contains(document.activeElement);
             card.toggleAttribute("inert", true);
             this.#mine.add(requestId);
             try {
@@ -101,25 +106,27 @@ function permissionCard(question, answer) {
     const { toolName, input, description, reason, request } = question;
     const suggestions = request.suppress_always_allow_rule ? [] : (question.suggestions ?? []);
     const name = request.display_name ?? toolName;
-    const always = suggestions.map((suggestion) => h("button", {
-        type: "button",
-        onclick: () => void answer({ behavior: "allow", updatedPermissions: [suggestion] }),
-    }, spelled(suggestion)));
-    const why = h("input", { type: "text", placeholder: "Why not? Claude reads it.", "aria-label": "Reason for Claude" });
-    const denial = h("form", { class: "row wrap", hidden: true, onsubmit: (/** @type {Event} */ event) => {
+    const always = suggestions.map((suggestion) =>
+        button(spelled(suggestion), () => void answer({ behavior: "allow", updatedPermissions: [suggestion] })));
+    const why = h("input", { placeholder: "Why not? Claude reads it.", "aria-label": "Reason for Claude" });
+    const denied = () => ({ behavior: "deny", ...(why.value.trim() && { message: why.value.trim() }) });
+    const denial = h("form", { class: "row wrap", hidden: true }, why,
+        h("button", { type: "submit", class: "danger" }, "Deny"),
+        button("Deny and stop", () => void answer({ ...denied(), interrupt: true }), { class: "danger" }));
+    denial.addEventListener("submit", (event) => {
         event.preventDefault();
         void answer(denied());
-    } }, why, h("button", { type: "submit", class: "danger" }, "Deny"),
-    h("button", { type: "button", class: "danger", onclick: () => void answer({ ...denied(), interrupt: true }) }, "Deny and stop"));
-    const denied = () => ({ behavior: "deny", ...(why.value.trim() && { message: why.value.trim() }) });
+    });
     const json = h("textarea", { class: "mono", rows: 6, "aria-label": "Input as JSON", spellcheck: "false" });
     const problem = h("p", { class: "bad small", role: "alert" });
-    const editing = h("form", { hidden: true, onsubmit: (/** @type {Event} */ event) => {
+    const editing = h("form", { hidden: true }, json, problem,
+        h("button", { type: "submit", class: "primary" }, "Allow with this input"));
+    editing.addEventListener("submit", (event) => {
         event.preventDefault();
         const updatedInput = parsed(json.value);
         problem.textContent = updatedInput ? "" : "This is not a JSON object.";
         if (updatedInput) void answer({ behavior: "allow", updatedInput });
-    } }, json, problem, h("button", { type: "submit", class: "primary" }, "Allow with this input"));
+    });
     /**
      * @param {HTMLElement} shown
      * @param {HTMLElement} hidden
@@ -137,13 +144,13 @@ function permissionCard(question, answer) {
         request.blocked_path && h("p", { class: "dim" }, `Outside of where it may work: ${request.blocked_path}`),
         shownInput(input),
         h("div", { class: "row wrap" },
-            h("button", { type: "button", class: "primary", onclick: () => void answer({ behavior: "allow" }) }, "Allow once"),
+            button("Allow once", () => void answer({ behavior: "allow" }), { class: "primary" }),
             always,
-            h("button", { type: "button", onclick: () => toggle(denial, editing, why) }, "Deny…"),
-            h("button", { type: "button", class: "quiet", onclick: () => {
+            button("Deny…", () => toggle(denial, editing, why)),
+            button("Edit…", () => {
                 json.value ||= JSON.stringify(input, null, 2);
                 toggle(editing, denial, json);
-            } }, "Edit…")),
+            }, { class: "quiet" })),
         denial,
         editing,
     ].filter((part) => typeof part === "object");
@@ -160,7 +167,7 @@ function spelled({ type, rules, behavior, mode, directories, destination }) {
         projectSettings: "in this project, for everybody",
         userSettings: "everywhere",
     }[destination ?? "session"] ?? `in ${destination}`;
-    const named = (rules ?? []).map(({ toolName, ruleContent }) => (ruleContent ? `${toolName}(${ruleContent})` : toolName));
+    const named = (rules ?? []).map(({ toolName, ruleContent }) => toolName + (ruleContent ? `(${ruleContent})` : ""));
     if (type === "setMode") return `Allow, and mode “${mode}” ${where}`;
     if (type === "addDirectories") return `Always allow ${(directories ?? []).join(", ")} ${where}`;
     if (type === "addRules" && behavior !== "deny") return `Always allow ${named.join(", ")} ${where}`;
@@ -171,9 +178,9 @@ function spelled({ type, rules, behavior, mode, directories, destination }) {
 function shownInput(input) {
     const fields = Object.entries(input).map(([name, value]) => {
         const text = typeof value === "string" ? value : JSON.stringify(value, null, 2);
-        return h("div", null, h("dt", { class: "dim small" }, name), h("dd", null, h("pre", { tabindex: text.includes("\n") ? 0 : null }, text)));
+        return h("div", null, h("dt", { class: "dim small" }, name), h("dd", null, h("pre", null, text)));
     });
-    return h("dl", { class: "input" }, fields);
+    return h("dl", { class: "input", tabindex: 0, "aria-label": "Input" }, fields);
 }
 
 /** @param {string} text */

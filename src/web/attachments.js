@@ -1,12 +1,14 @@
 // Files for the next prompt: dropped, pasted or picked. Small ones go with the prompt, others are sent ahead.
 
-import { byId, h, keep, setText } from "./dom.js";
+import { byId, crossButton, h, keep, setText } from "./dom.js";
 import { complain, toast } from "./toasts.js";
 import { token } from "./token.js";
 import { size } from "./words.js";
 
 /** A message to the server has a limit; this much of it is for files. */
 const INLINE_BYTES_MAX = 200_000;
+
+const UNKNOWN = "application/octet-stream";
 
 /** What the server takes. */
 const FILES_MAX = 10;
@@ -110,7 +112,7 @@ export class Attachments {
         this.#draw();
         return Promise.all(mine.map(async ({ file, sent, preview }) => {
             if (preview) URL.revokeObjectURL(preview);
-            return sent ?? { name: file.name || "pasted", mediaType: file.type || "application/octet-stream", data: await file.arrayBuffer() };
+            return sent ?? { name: nameOf(file), mediaType: file.type || UNKNOWN, data: await file.arrayBuffer() };
         }));
     }
 
@@ -128,10 +130,10 @@ export class Attachments {
         };
         added.upload = upload;
         added.state = "sending";
-        const name = encodeURIComponent(file.name || "pasted");
+        const name = encodeURIComponent(nameOf(file));
         upload.open("POST", new URL(`api/sessions/${sessionId}/files?name=${name}`, document.baseURI));
         upload.setRequestHeader("Authorization", `Bearer ${token()}`);
-        if (!file.type) upload.setRequestHeader("Content-Type", "application/octet-stream");
+        if (!file.type) upload.setRequestHeader("Content-Type", UNKNOWN);
         upload.responseType = "json";
         upload.upload.addEventListener("progress", ({ loaded, total }) => {
             added.part = total > 0 ? loaded / total : 0;
@@ -139,9 +141,10 @@ export class Attachments {
         });
         upload.addEventListener("error", () => failed("the connection was lost"));
         upload.addEventListener("load", () => {
-            if (upload.response?.ok !== true) return failed(upload.response?.error?.message ?? `refused (${upload.status})`);
+            const { ok, fileId, error } = upload.response ?? {};
+            if (ok !== true) return failed(error?.message ?? `refused (${upload.status})`);
             added.state = "ready";
-            added.sent = { fileId: upload.response.fileId };
+            added.sent = { fileId };
             this.#draw();
         });
         upload.send(file);
@@ -169,7 +172,12 @@ export class Attachments {
         };
         return h("li", null,
             added.preview && h("img", { src: added.preview, alt: "", width: 28, height: 28 }),
-            h("span", { class: "clip" }, added.file.name || "pasted"), h("span", { class: "size dim small" }),
-            h("button", { type: "button", class: "quiet square", "aria-label": `Remove ${added.file.name}`, onclick: remove }, "×"));
+            h("span", { class: "clip" }, nameOf(added.file)), h("span", { class: "size dim small" }),
+            crossButton(`Remove ${nameOf(added.file)}`, remove));
     }
+}
+
+/** @param {File} file */
+function nameOf({ name }) {
+    return name || "pasted";
 }

@@ -43,10 +43,12 @@ export class Attention {
         const before = this.#states.get(summary.sessionId);
         this.#states.set(summary.sessionId, summary.state);
         this.#draw();
-        if (!before || before === summary.state) return;
-        if (summary.state === "waiting") this.#notify(summary, "Claude waits for your answer");
-        else if (["busy", "waiting"].includes(before) && summary.state === "idle" && summary.queue.length === 0) this.#notify(summary, "Claude is done");
-        else if (summary.state === "failed") this.#notify(summary, "Claude failed");
+        const { state, queue } = summary;
+        if (!before || before === state) return;
+        const worked = before === "busy" || before === "waiting";
+        if (state === "waiting") this.#notify(summary, "Claude waits for your answer");
+        else if (state === "failed") this.#notify(summary, "Claude failed");
+        else if (worked && state === "idle" && queue.length === 0) this.#notify(summary, "Claude is done");
     }
 
     #draw() {
@@ -56,7 +58,8 @@ export class Attention {
         if (document.title !== title) document.title = title;
         const colour = COLOURS[state];
         const dot = `<circle cx="25" cy="25" r="7" fill="${colour}" stroke="#fff" stroke-width="1.5"/></svg>`;
-        const href = colour && this.#icon ? `data:image/svg+xml,${encodeURIComponent(this.#icon.replace("</svg>", dot))}` : this.#plain;
+        const drawn = encodeURIComponent(this.#icon.replace("</svg>", dot));
+        const href = colour && this.#icon ? `data:image/svg+xml,${drawn}` : this.#plain;
         if (this.#link.href !== href) this.#link.href = href;
     }
 
@@ -69,7 +72,8 @@ export class Attention {
         const looked = !document.hidden && document.hasFocus() && sessionId === this.#app.conversations.current?.id;
         if (looked || !isSecureContext || !("Notification" in window) || Notification.permission !== "granted") return;
         try {
-            const notice = new Notification(text, { body: `${titleOf(summary)} · ${STATES[summary.state]}`, tag: sessionId });
+            const body = `${titleOf(summary)} · ${STATES[summary.state]}`;
+            const notice = new Notification(text, { body, tag: sessionId });
             notice.addEventListener("click", () => {
                 focus();
                 this.#app.open(sessionId);

@@ -65,7 +65,9 @@ export class Completion {
             const got = await this.#app.connection.request("fileSuggestions", wanted, 10_000).catch(() => null);
             if (asked !== this.#asked) return;
             this.#from = selectionStart - query.length - 1;
-            this.#show((got?.suggestions ?? []).map((/** @type {{path: string}} */ { path }) => ({ text: `@${path}`, label: path })));
+            /** @type {{path: string}[]} */
+            const suggestions = got?.suggestions ?? [];
+            this.#show(suggestions.map(({ path }) => ({ text: `@${path}`, label: path })));
         }, TYPING_MS);
     }
 
@@ -73,9 +75,10 @@ export class Completion {
     key(event) {
         if (!this.open || event.isComposing) return false;
         const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+        const takes = event.key === "Tab" || (event.key === "Enter" && !event.shiftKey && !this.#isWhole());
         if (step) this.#select((this.#at + step + this.#choices.length) % this.#choices.length);
         else if (event.key === "Escape") this.close();
-        else if (event.key === "Tab" || (event.key === "Enter" && !event.shiftKey && !this.#isWhole())) this.#take(this.#at);
+        else if (takes) this.#take(this.#at);
         else return false;
         event.preventDefault();
         return true;
@@ -134,7 +137,8 @@ export class Completion {
 function commandsFor(commands, typed) {
     const query = typed.toLowerCase();
     const found = commands.filter(({ name }) => name.toLowerCase().includes(query));
-    found.sort((a, b) => Number(b.name.toLowerCase().startsWith(query)) - Number(a.name.toLowerCase().startsWith(query)));
+    const begins = (/** @type {{name: string}} */ { name }) => Number(name.toLowerCase().startsWith(query));
+    found.sort((a, b) => begins(b) - begins(a));
     return found.map(({ name, description, argumentHint }) => ({
         text: `/${name}`,
         label: `/${name}${argumentHint && argumentHint.length > 0 ? ` ${argumentHint}` : ""}`,

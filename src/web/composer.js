@@ -2,7 +2,7 @@
 
 import { Attachments } from "./attachments.js";
 import { Completion } from "./completion.js";
-import { byId, h, keep, setText } from "./dom.js";
+import { byId, crossButton, h, keep, setText } from "./dom.js";
 import { kept } from "./storage.js";
 import { complain, toast } from "./toasts.js";
 
@@ -187,12 +187,13 @@ export class Composer {
         const known = new Set([summary?.running, ...waiting.map(({ promptId }) => promptId)]);
         for (const { promptId, prompt, at } of this.#app.outbox.of(this.#session)) {
             if (known.has(promptId) || Date.now() - at < SHOWN_AFTER_MS) continue;
-            waiting.push({ promptId, text: prompt, note: this.#app.connection.connected ? "sending" : "sent when connected" });
+            const note = this.#app.connection.connected ? "sending" : "sent when connected";
+            waiting.push({ promptId, text: prompt, note });
         }
         const queue = byId("queue");
         keep(queue, waiting, ({ promptId }) => promptId, ({ promptId, text }) => h("li", null,
             h("span", { class: "note dim small" }), h("span", { class: "clip" }, text),
-            h("button", { type: "button", class: "quiet square", "aria-label": `Cancel: ${text.slice(0, 60)}`, onclick: () => void this.#cancel(promptId, text) }, "×"),
+            crossButton(`Cancel: ${text.slice(0, 60)}`, () => void this.#cancel(promptId, text)),
         ), (element, { note }) => setText(/** @type {Element} */ (element.firstElementChild), note));
         queue.hidden = waiting.length === 0;
     }
@@ -204,7 +205,8 @@ export class Composer {
     async #cancel(promptId, text) {
         const sessionId = this.#session;
         const unsent = this.#app.outbox.cancel(promptId);
-        const cancelled = unsent || (await this.#app.connection.request("cancelPrompt", { sessionId, promptId }).catch(complain));
+        const { connection } = this.#app;
+        const cancelled = unsent || (await connection.request("cancelPrompt", { sessionId, promptId }).catch(complain));
         // Back to where it can be changed; the server shortens long ones, and half a prompt helps nobody.
         if (cancelled && this.#message.value === "" && (unsent || text.length < 190)) this.#put(text);
         this.focus();

@@ -7,6 +7,10 @@ import { Signal } from "./signal.js";
 /** An acknowledgement may take this long; a prompt's comes from the disk, some need a process that starts. */
 const ACK_MS = 40_000;
 
+/** The first try to come back is after about this; a server that was stopped takes longer to come back. */
+const BACK_MS = 200;
+const RESTART_MS = 1_500;
+
 /** Away for longer than this, the server is called gone. */
 const GONE_MS = 8_000;
 
@@ -48,7 +52,7 @@ export class Connection {
             path: new URL("socket.io/", document.baseURI).pathname,
             transports: ["websocket", "polling"],
             tryAllTransports: true,
-            reconnectionDelay: 200,
+            reconnectionDelay: BACK_MS,
             reconnectionDelayMax: 2_500,
             autoConnect: false,
             auth: (answer) => answer(auth()),
@@ -58,6 +62,7 @@ export class Connection {
             clearTimeout(this.#gone);
             this.#gone = 0;
             this.#shutdown = false;
+            socket.io.reconnectionDelay(BACK_MS);
             this.#become("connected");
         });
         socket.on("disconnect", (why) => {
@@ -74,7 +79,10 @@ export class Connection {
             this.#later();
         });
         socket.onAny((name, data) => {
-            if (name === "serverShutdown") this.#shutdown = true;
+            if (name === "serverShutdown") {
+                this.#shutdown = true;
+                socket.io.reconnectionDelay(RESTART_MS);
+            }
             this.onEvent.tell(name, data);
         });
         document.addEventListener("visibilitychange", () => void this.#probe());

@@ -1,8 +1,8 @@
 // The conversations that this page has open, and how what the server says gets into them whole and in order.
 //
-// A conversation's events are numbered. Whatever comes live while a page of its history is on its way waits until that page
-// is in; what was missed while away is asked for by the last number seen. Sessions in which Claude works stay watched when
-// another one is shown, so that the page can tell when it asks or is done.
+// A conversation's events are numbered. Whatever comes live while a page of its history is on its way waits until that
+// page is in; what was missed while away is asked for by the last number seen. Sessions in which Claude works stay
+// watched when another one is shown, so that the page can tell when it asks or is done.
 
 import { Signal } from "./signal.js";
 import { Transcript } from "./transcript.js";
@@ -115,7 +115,7 @@ export class Conversations {
     onChange = new Signal();
     /** Claude's new answer to "what is there to show". @type {Signal<[Summary]>} */
     onSummary = new Signal();
-    /** The session that was shown is gone; this is the one that the server gave instead. @type {Signal<[string, string]>} */
+    /** The session that was shown is gone; the server gave another instead. @type {Signal<[string, string]>} */
     onReplaced = new Signal();
     /** By session, the longest unused first. @type {Map<string, Conversation>} */
     #kept = new Map();
@@ -184,7 +184,9 @@ export class Conversations {
         for (const [id, question] of conversation.questions) {
             if (!open.has(id) && !question.resolved) conversation.questions.delete(id);
         }
-        for (const [id, question] of open) if (!conversation.questions.has(id)) conversation.questions.set(id, question);
+        for (const [id, question] of open) {
+            if (!conversation.questions.has(id)) conversation.questions.set(id, question);
+        }
         this.#summarize(got.session);
     }
 

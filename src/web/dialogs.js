@@ -1,6 +1,6 @@
 // Dialogs and menus: the browser's own, which keep the focus, close by Esc, and give the focus back.
 
-import { h } from "./dom.js";
+import { button, h } from "./dom.js";
 
 /** @typedef {{label: string, value: string, primary?: boolean, danger?: boolean, disabled?: boolean}} Action */
 
@@ -18,8 +18,10 @@ export function ask({ title, body = [], actions = [], mustAnswer = false, wide =
         disabled: action.disabled ?? false,
         onclick: action.primary ? null : () => close(action.value),
     }, action.label));
-    if (!mustAnswer) buttons.unshift(h("button", { type: "button", onclick: () => dialog.close() }, actions.length ? "Cancel" : "Close"));
-    const form = h("form", null, heading, h("div", { class: "dialog-body" }, body), h("div", { class: "row actions" }, buttons));
+    if (!mustAnswer) buttons.unshift(button(actions.length > 0 ? "Cancel" : "Close", () => dialog.close()));
+    const form = h("form", null, heading,
+        h("div", { class: "dialog-body" }, body),
+        h("div", { class: "row actions" }, buttons));
     const dialog = h("dialog", { class: wide ? "wide" : "", "aria-labelledby": heading.id }, form);
     /** @type {string | null} */
     let answer = null;
@@ -43,8 +45,8 @@ export function ask({ title, body = [], actions = [], mustAnswer = false, wide =
         });
         document.body.append(dialog);
         dialog.showModal();
-        const first = /** @type {HTMLElement | null} */ (form.querySelector("input:not([type=radio]), :checked, .primary"));
-        first?.focus();
+        const first = form.querySelector("input:not([type=radio]), :checked, .primary");
+        if (first instanceof HTMLElement) first.focus();
         if (first instanceof HTMLInputElement) first.select();
     });
 }

@@ -1,8 +1,8 @@
 // The little that the page needs on top of the DOM: making elements, and keeping lists of them in step with data.
 
 /**
- * What an element is given: `class`, `dataset`, `on…` listeners, properties that have no attribute, and attributes. `null`,
- * `undefined` and `false` leave one out, `true` is an attribute without a value.
+ * What an element is given: `class`, `dataset`, `on…` listeners, properties that have no attribute, and attributes.
+ * `null`, `undefined` and `false` leave one out, `true` is an attribute without a value.
  * @typedef {{[name: string]: any}} Props
  */
 
@@ -30,6 +30,25 @@ export function h(tag, props, ...children) {
     }
     append(element, children);
     return element;
+}
+
+/**
+ * A button that submits nothing.
+ * @param {Child} label
+ * @param {(event: Event) => void} onclick
+ * @param {Props} [props]
+ */
+export function button(label, onclick, props) {
+    return h("button", { type: "button", onclick, ...props }, label);
+}
+
+/**
+ * The small one that takes something away.
+ * @param {string} label what screen readers say
+ * @param {(event: Event) => void} onclick
+ */
+export function crossButton(label, onclick) {
+    return button("×", onclick, { class: "quiet square", "aria-label": label });
 }
 
 /**
@@ -67,8 +86,8 @@ export function setText(element, text) {
 }
 
 /**
- * Makes the children of `parent` those of `items`, in their order. An element stays the same one for as long as its key is
- * there, and moves only if it must: focus and what was typed stay.
+ * Makes the children of `parent` those of `items`, in their order. An element stays the same one for as long as its key
+ * is there, and moves only if it must: focus and what was typed stay.
  * @template Item
  * @template {HTMLElement} Made
  * @param {Element} parent
@@ -98,5 +117,7 @@ export function keep(parent, items, keyOf, make, update) {
         update?.(element, item);
     }
     // An element that was moved has lost the focus.
-    if (focused instanceof HTMLElement && focused !== document.activeElement && parent.contains(focused)) focused.focus();
+    if (focused instanceof HTMLElement && focused !== document.activeElement && parent.contains(focused)) {
+        focused.focus();
+    }
 }

@@ -18,7 +18,8 @@ import { complain, toast } from "./toasts.js";
 import { askForToken, fragment, takeToken, token } from "./token.js";
 
 export class App {
-    connection = new Connection(() => ({ token: token(), stream: "events", ...this.conversations.place(), ...this.#linked() }));
+    connection = new Connection(() =>
+        ({ token: token(), stream: "events", ...this.conversations.place(), ...this.#linked() }));
     conversations = new Conversations(this.connection);
     outbox = new Outbox(this);
     sessions = new SessionList(this);
@@ -147,7 +148,8 @@ export class App {
         const { current } = this.conversations;
         if (!current) return;
         this.#view.show(current.transcript);
-        if (current.scrolledUp > 0) this.#log.scrollTop = this.#log.scrollHeight - this.#log.clientHeight - current.scrolledUp;
+        const { scrollHeight, clientHeight } = this.#log;
+        if (current.scrolledUp > 0) this.#log.scrollTop = scrollHeight - clientHeight - current.scrolledUp;
         if (fragment().get("session") !== current.id) {
             history.replaceState(null, "", `#session=${encodeURIComponent(current.id)}`);
         }

@@ -1,7 +1,7 @@
 // A new session: where, with which model, in which mode.
 
 import { ask } from "./dialogs.js";
-import { h, keep, setText } from "./dom.js";
+import { button, h, keep, setText } from "./dom.js";
 import { kept } from "./storage.js";
 import { complain } from "./toasts.js";
 import { lastPart, MODES } from "./words.js";
@@ -72,13 +72,14 @@ class DirectoryPicker {
         }
         for (const { path, name, hidden } of found.directories) entries.push({ path, label: name, hidden });
         const inList = this.#list.contains(document.activeElement);
-        keep(this.#list, entries, (entry) => `${entry.label} ${entry.path}`, (entry) => h("li", null, h("button", {
-            type: "button",
-            class: entry.hidden ? "quiet dim" : "quiet",
-            "aria-label": entry.label === ".." ? `Up to ${lastPart(entry.path)}` : entry.label,
-            onclick: () => void this.go(entry.path),
-        }, entry.label === ".." ? "↑ .." : entry.label)));
-        if (entries.length === 0) this.#list.append(h("li", { class: "dim small", dataset: { key: "none" } }, "No directories in here."));
+        keep(this.#list, entries, ({ label, path }) => `${label} ${path}`, ({ label, path, hidden }) => {
+            const up = label === "..";
+            return h("li", null, button(up ? "↑ .." : label, () => void this.go(path), {
+                class: hidden ? "quiet dim" : "quiet",
+                "aria-label": up ? `Up to ${lastPart(path)}` : label,
+            }));
+        });
+        if (entries.length === 0) this.#list.append(h("li", { class: "dim small" }, "No directories in here."));
         if (inList) this.#list.querySelector("button")?.focus();
         this.#list.scrollTop = 0;
     }

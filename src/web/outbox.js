@@ -1,5 +1,5 @@
-// Prompts on their way. Each has a name of its own from the beginning, so that asking again after a lost connection or a
-// reload asks once; it is kept until the server has it on its disk.
+// Prompts on their way. Each has a name of its own from the beginning, so that asking again after a lost connection or
+// a reload asks once; it is kept until the server has it on its disk.
 
 import { Signal } from "./signal.js";
 import { kept } from "./storage.js";
@@ -11,7 +11,8 @@ const RETRY_MS = 3_000;
 /** Refusals that pass. */
 const PASSING = new Set(["disconnected", "timeout", "rate_limited", "shutting_down"]);
 
-/** @typedef {{sessionId: string, promptId: string, prompt: string, attachments: import("./wire.js").Sent[], at: number}} Letter */
+/** @typedef {import("./wire.js").Sent} Sent */
+/** @typedef {{sessionId: string, promptId: string, prompt: string, attachments: Sent[], at: number}} Letter */
 
 export class Outbox {
     /** @type {Signal<[]>} */
@@ -44,7 +45,7 @@ export class Outbox {
     /**
      * @param {string} sessionId
      * @param {string} prompt
-     * @param {import("./wire.js").Sent[]} attachments
+     * @param {Sent[]} attachments
      */
     post(sessionId, prompt, attachments) {
         this.#letters.push({ sessionId, promptId: promptId(), prompt, attachments, at: Date.now() });
@@ -63,8 +64,9 @@ export class Outbox {
     async flush() {
         if (this.#sending || !this.#app.connection.connected) return;
         this.#sending = true;
-        // Not while another tab of this browser sends the same; the server would take it once, this only spares the work.
-        for (let letter; (letter = this.#letters.find(({ sessionId }) => sessionId)) && this.#app.connection.connected; ) {
+        while (this.#app.connection.connected) {
+            const letter = this.#letters.find(({ sessionId }) => sessionId);
+            if (!letter) break;
             const { promptId, sessionId, prompt, attachments } = letter;
             const data = { sessionId, prompt, promptId, ...(attachments.length > 0 && { attachments }) };
             try {

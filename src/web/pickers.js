@@ -48,9 +48,11 @@ export class Pickers {
         if (!summary) return;
         const known = models ?? [];
         const model = known.find(({ value, displayName }) => value === summary.model || displayName === summary.model);
-        fill("model", known.map(({ value, displayName }) => [value, displayName ?? value]), model?.value ?? summary.model, "Default model");
+        const names = known.map(({ value, displayName }) => [value, displayName ?? value]);
+        const efforts = (model?.supportedEffortLevels ?? EFFORTS).map((level) => [level, `Effort ${level}`]);
+        fill("model", names, model?.value ?? summary.model, "Default model");
         fill("permission-mode", Object.entries(MODES), summary.permissionMode, "Default permissions");
-        fill("effort", (model?.supportedEffortLevels ?? EFFORTS).map((level) => [level, `Effort ${level}`]), summary.effort, "Default effort");
+        fill("effort", efforts, summary.effort, "Default effort");
     }
 }
 

@@ -21,7 +21,8 @@ export async function rewind(app, conversation) {
     const name = "rewind-to";
     const choices = prompts.map(([id, text], at) => h("label", { class: "choice" },
         h("input", { type: "radio", name, value: id, checked: at === 0 }), h("span", { class: "clip" }, text)));
-    const list = h("fieldset", { class: "choices" }, h("legend", { class: "dim" }, "As they were before Claude got"), choices);
+    const legend = h("legend", { class: "dim" }, "As they were before Claude got");
+    const list = h("fieldset", { class: "choices" }, legend, choices);
     const chosen = await ask({
         title: "Put files back",
         body: [list],
@@ -30,14 +31,16 @@ export async function rewind(app, conversation) {
     if (chosen === null) return;
     const userMessageId = /** @type {HTMLInputElement | null} */ (list.querySelector("input:checked"))?.value;
     /** @param {boolean} dryRun */
-    const asked = (dryRun) => app.connection.request("rewindFiles", { sessionId, userMessageId, dryRun }).catch(complain);
+    const asked = (dryRun) =>
+        app.connection.request("rewindFiles", { sessionId, userMessageId, dryRun }).catch(complain);
     const found = (await asked(true))?.rewind;
     if (!found) return;
     if (!found.canRewind) return toast(found.error ?? "Claude has no copy of the files from then.", "bad");
     /** @type {string[]} */
     const files = found.filesChanged ?? [];
+    const count = files.length === 1 ? "1 file" : `${files.length} files`;
     const confirmed = await ask({
-        title: files.length === 0 ? "Nothing would change" : `${files.length} file${files.length === 1 ? "" : "s"} would change`,
+        title: files.length === 0 ? "Nothing would change" : `${count} would change`,
         body: [
             h("p", null, `+${found.insertions ?? 0} −${found.deletions ?? 0} lines. The conversation stays as it is.`),
             h("ul", { class: "mono" }, files.slice(0, SHOWN_MAX).map((file) => h("li", null, file))),

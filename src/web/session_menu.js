@@ -8,6 +8,8 @@ import { token } from "./token.js";
 import { titleOf } from "./words.js";
 import { rewind } from "./rewind.js";
 
+const LOOPBACK = new Set(["127.0.0.1", "localhost", "[::1]"]);
+
 /** @typedef {import("./wire.js").Summary} Summary */
 
 /**
@@ -97,7 +99,7 @@ async function share(sessionId) {
     const answer = await ask({
         title: "Link to this session",
         body: [input, h("p", { class: "dim small" }, "Another device asks for the token if it does not know it yet.",
-            ["127.0.0.1", "localhost", "[::1]"].includes(location.hostname) && " This address is good on this machine only.")],
+            LOOPBACK.has(location.hostname) && " This address is good on this machine only.")],
         actions: canCopy ? [{ label: "Copy", value: "copy", primary: true }] : [],
     });
     if (answer === "copy") await navigator.clipboard.writeText(url.href).then(() => toast("Copied."), complain);

@@ -1,6 +1,6 @@
 // The list of sessions. Its server tells of those that are watched; of the others it is asked now and then.
 
-import { byId, h, keep, setText } from "./dom.js";
+import { button, byId, h, keep, setText } from "./dom.js";
 import { menuOf } from "./session_menu.js";
 import { kept } from "./storage.js";
 import { complain } from "./toasts.js";
@@ -131,17 +131,16 @@ export class SessionList {
 
     /** @param {Summary} session */
     #make({ sessionId }) {
-        const button = h("button", {
-            type: "button",
+        const more = button("⋯", () => menuOf(this.#app, this.#sessions.get(sessionId), more), {
             class: "quiet square",
             "aria-haspopup": "menu",
-            onclick: () => menuOf(this.#app, this.#sessions.get(sessionId), button),
-        }, h("span", { "aria-hidden": "true" }, "⋯"));
+        });
+        const parts = (/** @type {string[]} */ ...names) => names.map((name) => h("span", { class: name }));
         return h("li", null,
             h("a", { href: `#session=${encodeURIComponent(sessionId)}`, onclick: () => this.#app.closeDrawer() },
-                h("span", { class: "row" }, h("span", { class: "dot" }), h("span", { class: "name" }), h("span", { class: "age dim small" })),
-                h("span", { class: "row small dim" }, h("span", { class: "where" }), h("span", { class: "mark" }), h("span", { class: "cost" }))),
-            button);
+                h("span", { class: "row" }, parts("dot", "name", "age dim small")),
+                h("span", { class: "row small dim" }, parts("where", "mark", "cost"))),
+            more);
     }
 
     /**
@@ -152,7 +151,8 @@ export class SessionList {
         /** @param {string} name */
         const part = (name) => /** @type {HTMLElement} */ (element.querySelector(name));
         const title = titleOf(session);
-        const draft = kept.get(`draft ${session.sessionId}`) && session.sessionId !== this.#app.conversations.current?.id;
+        const shown = session.sessionId === this.#app.conversations.current?.id;
+        const draft = !shown && kept.get(`draft ${session.sessionId}`) !== null;
         setText(part(".name"), title);
         setText(part(".age"), ago(session.lastActivity));
         setText(part(".where"), lastPart(session.cwd));
@@ -166,7 +166,6 @@ export class SessionList {
         part(".dot").dataset.state = session.state;
         part(".dot").title = STATES[session.state];
         part("button").setAttribute("aria-label", `What to do with ${title}`);
-        const shown = session.sessionId === this.#app.conversations.current?.id;
         if (shown) part("a").setAttribute("aria-current", "true");
         else part("a").removeAttribute("aria-current");
     }

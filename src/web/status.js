@@ -1,13 +1,20 @@
 // How things stand: the connection, the session's state, what it has cost, what it has to do, and what is wrong.
 
 import { ask } from "./dialogs.js";
-import { byId, h, keep, setText } from "./dom.js";
+import { button, byId, crossButton, h, keep, setText } from "./dom.js";
 import { keptInTab } from "./storage.js";
 import { complain } from "./toasts.js";
 import { lastPart, money, STATES, thousands, titleOf } from "./words.js";
 
 /** @typedef {import("./wire.js").Summary} Summary */
-/** @typedef {{key: string, text: string, kind: "info" | "warn" | "bad", more?: string, canClose?: boolean}} Banner */
+/** @typedef {"info" | "warn" | "bad"} Kind */
+/** @typedef {{key: string, text: string, kind: Kind, more?: string, canClose?: boolean}} Banner */
+
+const DEMO = "This is the demo agent, not Claude. For Claude, install Claude Code on the server's machine, log in, and " +
+    "restart the server.";
+
+/** @type {{[status: string]: string}} */
+const TODO = { completed: "Done: ", in_progress: "Now: " };
 
 const CONNECTION = {
     connecting: "Connecting",
@@ -18,7 +25,10 @@ const CONNECTION = {
 };
 
 export class Status {
-    /** What `/health` says of the program behind the sessions. @type {{agent?: string, agentVersion?: string | null, agentWarning?: string, version?: string}} */
+    /**
+     * What `/health` says of the program behind the sessions.
+     * @type {{agent?: string, agentVersion?: string | null, agentWarning?: string}}
+     */
     #health = {};
     /** @type {Set<string>} */
     #closed = new Set((keptInTab.get("closed") ?? "").split(" "));
@@ -44,7 +54,8 @@ export class Status {
         const response = await fetch(new URL("health", document.baseURI)).catch(() => null);
         this.#health = response?.ok ? await response.json() : {};
         const { agent, agentVersion } = this.#health;
-        setText(byId("server-info"), agent ? `${agent === "demo" ? "Demo agent" : "Claude Code"} ${agentVersion ?? ""}` : "");
+        const name = agent === "demo" ? "Demo agent" : "Claude Code";
+        setText(byId("server-info"), agent ? `${name} ${agentVersion ?? ""}` : "");
         this.#draw();
     }
 
@@ -84,13 +95,14 @@ export class Status {
         const sessionId = this.#app.conversations.current?.id;
         const got = await this.#app.connection.request("getContextUsage", { sessionId }).catch(complain);
         if (!got) return;
-        const { categories = [], totalTokens = 0, maxTokens = 0, percentage } = got.usage;
+        const { categories = [], totalTokens = 0, maxTokens = 0 } = got.usage;
         const rows = categories.map((/** @type {{name: string, tokens: number}} */ { name, tokens }) => {
             const bar = h("progress", { max: maxTokens || totalTokens || 1, value: tokens, "aria-label": name });
-            return h("tr", null, h("td", null, name), h("td", { class: "number" }, thousands(tokens)), h("td", null, bar));
+            const count = h("td", { class: "number" }, thousands(tokens));
+            return h("tr", null, h("td", null, name), count, h("td", null, bar));
         });
         await ask({
-            title: `Context: ${thousands(totalTokens)} of ${thousands(maxTokens)} tokens${percentage === undefined ? "" : ` (${Math.round(percentage)} %)`}`,
+            title: `Context: ${thousands(totalTokens)} of ${thousands(maxTokens)} tokens`,
             body: [h("table", { class: "usage" }, h("tbody", null, rows))],
         });
     }
@@ -107,24 +119,26 @@ export class Status {
                 key: "todos",
                 title: `To do ${done}/${todos.length}${now ? ` · ${now.text}` : ""}`,
                 rows: todos.map(({ text, status }) => h("li", { dataset: { status } },
-                    h("span", { class: "apart" }, { completed: "Done: ", in_progress: "Now: " }[status] ?? "To do: "), text)),
+                    h("span", { class: "apart" }, TODO[status] ?? "To do: "), text)),
             });
         }
         if (tasks.length > 0) {
             parts.push({
                 key: "tasks",
                 title: `${tasks.length} background task${tasks.length === 1 ? "" : "s"}`,
-                rows: tasks.map(({ taskId, description }) => h("li", { class: "row" }, h("span", { class: "clip" }, description),
-                    h("button", { type: "button", class: "danger", "aria-label": `Stop ${description}`, onclick: () => void this.#stop(taskId) }, "Stop"))),
+                rows: tasks.map(({ taskId, description }) => h("li", { class: "row" },
+                    h("span", { class: "clip" }, description),
+                    button("Stop", () => void this.#stop(taskId), { "aria-label": `Stop ${description}` }))),
             });
         }
-        keep(byId("work"), parts, ({ key }) => key, () => h("details", null, h("summary", { class: "clip" }), h("ul", { role: "list" })),
-            (element, { title, rows }) => {
-                setText(/** @type {Element} */ (element.querySelector("summary")), title);
-                const list = /** @type {Element} */ (element.querySelector("ul"));
-                const same = rows.length === list.childElementCount && rows.every((row, at) => row.isEqualNode(list.children[at] ?? null));
-                if (!same) list.replaceChildren(...rows);
-            });
+        const make = () => h("details", null, h("summary", { class: "clip" }), h("ul", { role: "list" }));
+        keep(byId("work"), parts, ({ key }) => key, make, (element, { title, rows }) => {
+            const [summary, list] = element.children;
+            if (!summary || !list) return;
+            setText(summary, title);
+            const same = rows.every((row, at) => row.isEqualNode(list.children[at] ?? null));
+            if (!same || rows.length !== list.childElementCount) list.replaceChildren(...rows);
+        });
     }
 
     /** @param {string} taskId */
@@ -139,31 +153,37 @@ export class Status {
         /** @type {Banner[]} */
         const banners = [];
         if (connection.state === "gone") {
-            banners.push({ key: "gone", kind: "bad", text: `${connection.reason || "The server does not answer"}. What you write is kept, and sent when it is back.` });
+            const text = `${connection.reason}. What you write is kept, and sent when it is back.`;
+            banners.push({ key: "gone", kind: "bad", text });
         }
         if (this.#health.agent === "demo") {
-            banners.push({
-                key: "demo", kind: "info", canClose: true,
-                text: "This is the demo agent, not Claude. For Claude, install Claude Code on the server's machine, log in, and restart the server.",
-            });
+            banners.push({ key: "demo", kind: "info", canClose: true, text: DEMO });
         }
-        if (this.#health.agentWarning) banners.push({ key: "old", kind: "warn", canClose: true, text: this.#health.agentWarning });
+        const { agentWarning } = this.#health;
+        if (agentWarning) banners.push({ key: "old", kind: "warn", canClose: true, text: agentWarning });
         if (summary?.failure) {
             const { code, message, stderr } = summary.failure;
             banners.push({ key: `failure-${code}`, kind: "bad", text: message, more: stderr });
         }
         const limit = summary?.rateLimit;
-        if (limit && limit.status !== "allowed") banners.push({ key: `limit-${limit.type}-${limit.status}`, kind: "warn", canClose: true, text: limited(limit) });
-        keep(byId("banners"), banners.filter(({ key, canClose }) => !(canClose && this.#closed.has(key))), ({ key }) => key,
-            ({ key, kind, canClose }) => h("div", { class: `banner ${kind}`, role: kind === "bad" ? "alert" : "status" },
-                h("div", null, h("p"), h("pre", { hidden: true })),
-                canClose && h("button", { type: "button", class: "quiet square", "aria-label": "Close this message", onclick: () => this.#close(key) }, "×")),
-            (element, { text, more }) => {
-                setText(/** @type {Element} */ (element.querySelector("p")), text);
-                const detail = /** @type {HTMLElement} */ (element.querySelector("pre"));
-                detail.hidden = !more;
-                setText(detail, more ?? "");
-            });
+        if (limit && limit.status !== "allowed") {
+            const key = `limit-${limit.type}-${limit.status}`;
+            banners.push({ key, kind: "warn", canClose: true, text: limited(limit) });
+        }
+        const open = banners.filter(({ key, canClose }) => !(canClose && this.#closed.has(key)));
+        keep(byId("banners"), open, ({ key }) => key, (banner) => this.#banner(banner), (element, { text, more }) => {
+            setText(/** @type {Element} */ (element.querySelector("p")), text);
+            const detail = /** @type {HTMLElement} */ (element.querySelector("pre"));
+            detail.hidden = !more;
+            setText(detail, more ?? "");
+        });
+    }
+
+    /** @param {Banner} banner */
+    #banner({ key, kind, canClose }) {
+        return h("div", { class: `banner ${kind}`, role: kind === "bad" ? "alert" : "status" },
+            h("div", null, h("p"), h("pre", { hidden: true })),
+            canClose && crossButton("Close this message", () => this.#close(key)));
     }
 
     /** @param {string} key */
@@ -181,7 +201,8 @@ function stateOf(summary) {
     const { retrying, state, running, queue } = summary;
     if (retrying) {
         const seconds = Math.max(0, Math.ceil((retrying.until - Date.now()) / 1000));
-        return `${retrying.code.replaceAll("_", " ")}: try ${retrying.attempt} of ${retrying.attemptsMax}${seconds > 0 ? ` in ${seconds} s` : ""}`;
+        const when = seconds > 0 ? ` in ${seconds} s` : "";
+        return `${retrying.code.replaceAll("_", " ")}: try ${retrying.attempt} of ${retrying.attemptsMax}${when}`;
     }
     if (state === "stopped" && running !== null) return "Waits for a place";
     const waiting = queue.length > 0 ? ` · ${queue.length} waiting` : "";
@@ -194,6 +215,7 @@ function limited({ status, type, utilization, resetsAt }) {
     const used = utilization === undefined ? "" : `, ${Math.round(100 * utilization)} % used`;
     // Claude counts in seconds.
     const at = resetsAt === undefined ? null : new Date(resetsAt < 1e11 ? resetsAt * 1000 : resetsAt);
-    const renewed = at ? `; it is renewed ${at.toLocaleString(undefined, { weekday: "short", hour: "numeric", minute: "2-digit" })}` : "";
-    return status === "rejected" ? `The account's ${which} is reached${renewed}.` : `The account's ${which} is near${used}${renewed}.`;
+    const renewed = at?.toLocaleString(undefined, { weekday: "short", hour: "numeric", minute: "2-digit" });
+    const how = status === "rejected" ? "reached" : `near${used}`;
+    return `The account's ${which} is ${how}${renewed ? `; it is renewed ${renewed}` : ""}.`;
 }

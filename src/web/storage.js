@@ -3,12 +3,7 @@
 /** One origin may have several servers, each under a path of its own. */
 const PREFIX = `csm ${new URL(".", document.baseURI).pathname} `;
 
-/** @typedef {{get: (name: string) => string | null, set: (name: string, value: string | null) => void, names: () => string[]}} Kept */
-
-/**
- * @param {() => Storage} find throws where there is none
- * @returns {Kept}
- */
+/** @param {() => Storage} find throws where there is none */
 function keeper(find) {
     /** @type {Map<string, string>} */
     const memory = new Map();
@@ -25,7 +20,12 @@ function keeper(find) {
         }
     };
     return {
+        /** @param {string} name */
         get: (name) => memory.get(name) ?? tried((storage) => storage.getItem(PREFIX + name), null),
+        /**
+         * @param {string} name
+         * @param {string | null} value
+         */
         set(name, value) {
             memory.delete(name);
             const stored = tried((storage) => {

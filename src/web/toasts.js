@@ -1,6 +1,6 @@
 // Short messages at the edge, which go by themselves.
 
-import { byId, h } from "./dom.js";
+import { byId, crossButton, h } from "./dom.js";
 
 /** More than this at once nobody reads. */
 const SHOWN_MAX = 3;
@@ -13,8 +13,7 @@ export function toast(text, kind = "info") {
     const toasts = byId("toasts");
     for (const known of toasts.children) if (known.firstChild?.textContent === text) known.remove();
     const dismiss = () => shown.remove();
-    const shown = h("div", { class: `toast ${kind}` }, h("span", null, text),
-        h("button", { type: "button", class: "quiet square", "aria-label": "Dismiss", onclick: dismiss }, "×"));
+    const shown = h("div", { class: `toast ${kind}` }, h("span", null, text), crossButton("Dismiss", dismiss));
     toasts.append(shown);
     while (toasts.children.length > SHOWN_MAX) toasts.firstElementChild?.remove();
     // Long ones are read for longer.

@@ -17,12 +17,14 @@ export function money(usd) {
 
 /** @param {number} count */
 export function thousands(count) {
-    return count < 1000 ? String(count) : count < 1e6 ? `${(count / 1000).toFixed(count < 10_000 ? 1 : 0)}k` : `${(count / 1e6).toFixed(1)}M`;
+    if (count < 1000) return String(count);
+    return count < 1e6 ? `${(count / 1000).toFixed(count < 10_000 ? 1 : 0)}k` : `${(count / 1e6).toFixed(1)}M`;
 }
 
 /** @param {number} bytes */
 export function size(bytes) {
-    return bytes < 1000 ? `${bytes} B` : bytes < 1e6 ? `${Math.round(bytes / 1000)} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
+    if (bytes < 1000) return `${bytes} B`;
+    return bytes < 1e6 ? `${Math.round(bytes / 1000)} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
 }
 
 /**
