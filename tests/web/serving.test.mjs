@@ -23,7 +23,7 @@ const GZIP = { "accept-encoding": "gzip" };
 async function pageOf(server) {
   const page = await get(server, "/", GZIP);
   const html = gunzipSync(page.body).toString();
-  const links = [...html.matchAll(/\b(?:src|href)="([^"]+)"/g)].map((match) => match[1]);
+  const links = [...html.matchAll(/\b(?:src|href)="([^"]+)"/g)].map((match) => match[1]).filter((link) => !link.startsWith("#"));
   return { page, html, links };
 }
 

@@ -5,7 +5,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
-import { after, test } from "node:test";
+import { after, test as nodeTest } from "node:test";
 import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 import { DEADLINE_MS, startServer, within } from "../clients/support.mjs";
@@ -33,6 +33,25 @@ export function browser() {
 }
 
 after(async () => (await launched)?.close());
+
+/** A test whose endings run backwards: windows close before the server behind them goes. */
+export function test(name, run) {
+  nodeTest(name, async (t) => {
+    const endings = [];
+    t.after(async () => {
+      const failures = [];
+      for (const ending of endings.reverse()) {
+        try {
+          await ending();
+        } catch (failure) {
+          failures.push(failure);
+        }
+      }
+      if (failures.length > 0) throw failures[0];
+    });
+    await run({ after: (ending) => endings.push(ending), diagnostic: (text) => t.diagnostic(text) });
+  });
+}
 
 /** The test at both sizes: `run(t, size)`. */
 export function atBothSizes(name, run) {
@@ -110,4 +129,17 @@ export async function realClaude(t) {
   await within(told, "the fake API");
   const packaged = join(HERE, "..", "claude/node_modules/@anthropic-ai/claude-code-linux-x64/claude");
   return { args: [`--agent=${process.env.CSM_TEST_CLAUDE ?? packaged}`], env };
+}
+
+/** On a phone the list of sessions comes in from the side. */
+export async function openList(page) {
+  const opener = page.getByRole("button", { name: "Sessions", exact: true });
+  if ((await opener.isVisible()) && (await opener.getAttribute("aria-expanded")) !== "true") await opener.click();
+  await sessionList(page).waitFor({ state: "attached" });
+}
+
+/** Opens all that is folded in the conversation, and what comes out of it. */
+export async function unfold(page) {
+  const folded = conversation(page).locator("details:not([open]) > summary");
+  while ((await folded.count()) > 0) await folded.first().click();
 }

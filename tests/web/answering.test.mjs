@@ -1,0 +1,124 @@
+// What Claude asks a person: permissions, questions, plans; and how one is told.
+
+import assert from "node:assert/strict";
+import { ask, atBothSizes, badAgent, conversation, link, openPage, openWindow, shows } from "./support.mjs";
+
+const cards = (page) => page.getByRole("region", { name: "Claude asks" }).getByRole("article");
+const button = (page, name) => cards(page).getByRole("button", { name });
+
+/** The stand-in asks what a control request asks, and answers with the reply. */
+async function request(page, body) {
+  await ask(page, `request ${JSON.stringify({ subtype: "can_use_tool", tool_use_id: "toolu_1", ...body })}`);
+  await cards(page).first().waitFor();
+}
+
+atBothSizes("a tool is allowed, with its input seen and changed", async (t, size) => {
+  const { page } = await openPage(t, size, { args: badAgent() });
+  await request(page, { tool_name: "Bash", input: { command: "rm -r target" }, description: "Cleans up" });
+  await cards(page).getByText("rm -r target").waitFor();
+  await cards(page).getByText("Cleans up").waitFor();
+  assert.match(await page.title(), /^[^\w\s]/, "the tab says that Claude waits");
+  await button(page, "Allow once").click();
+  await shows(page, /"behavior":\s?"allow"/);
+  await cards(page).first().waitFor({ state: "detached" });
+  await request(page, { tool_name: "Bash", input: { command: "rm -r target" } });
+  await button(page, "Edit…").click();
+  const json = cards(page).getByRole("textbox", { name: "Input as JSON" });
+  await json.fill("{ not json");
+  await button(page, "Allow with this input").click();
+  await cards(page).getByRole("alert").getByText("not a JSON object").waitFor();
+  await json.fill('{"command": "ls"}');
+  await button(page, "Allow with this input").click();
+  await shows(page, /"updatedInput":\s?\{\s?"command":\s?"ls"/);
+});
+
+atBothSizes("a tool is denied with a reason, or for good allowed in Claude's words", async (t, size) => {
+  const { page } = await openPage(t, size, { args: badAgent() });
+  await request(page, { tool_name: "Bash", input: { command: "ls" } });
+  await button(page, "Deny…").click();
+  await cards(page).getByRole("textbox", { name: "Reason for Claude" }).fill("not today");
+  await button(page, "Deny").and(page.locator("[type=submit]")).click();
+  await shows(page, /not today/);
+  const suggestion = { type: "addRules", rules: [{ toolName: "Bash", ruleContent: "ls:*" }], behavior: "allow", destination: "localSettings" };
+  await request(page, { tool_name: "Bash", input: { command: "ls" }, permission_suggestions: [suggestion] });
+  await button(page, "Always allow Bash(ls:*) in this project, for you").click();
+  await shows(page, /"updatedPermissions"/);
+});
+
+atBothSizes("questions are answered with choices and with a text", async (t, size) => {
+  const { page } = await openPage(t, size, { args: badAgent() });
+  const questions = [
+    { question: "Which colour?", header: "Colour", options: [{ label: "Red", description: "as a rose" }, { label: "Blue" }] },
+    { question: "Which fruits?", multiSelect: true, options: [{ label: "Apple" }, { label: "Pear" }, { label: "Plum" }] },
+    { question: "What else?", options: [{ label: "Nothing" }] },
+  ];
+  await request(page, { tool_name: "AskUserQuestion", input: { questions } });
+  await cards(page).getByRole("radio", { name: /Red/ }).check();
+  await button(page, "Answer").and(page.locator("[type=submit]")).click();
+  await cards(page).getByRole("alert").getByText("Which fruits?").waitFor();
+  await cards(page).getByRole("checkbox", { name: "Apple" }).check();
+  await cards(page).getByRole("checkbox", { name: "Plum" }).check();
+  await cards(page).getByRole("textbox", { name: "Another answer: What else?" }).fill("a text of my own");
+  await button(page, "Answer").and(page.locator("[type=submit]")).click();
+  await shows(page, /"Which colour\?":\s?"Red"/);
+  await shows(page, /"Which fruits\?":\s?"Apple, Plum"/);
+  await shows(page, /a text of my own/);
+});
+
+atBothSizes("a plan is read, sent back and approved", async (t, size) => {
+  const { page } = await openPage(t, size, { args: badAgent() });
+  const plan = "# The plan\n\n1. Look\n2. Build\n\n**Then** test.";
+  await request(page, { tool_name: "ExitPlanMode", input: { plan } });
+  await cards(page).getByRole("heading", { name: "The plan" }).waitFor();
+  await cards(page).getByRole("textbox", { name: "What should be different" }).fill("test first");
+  await button(page, "Keep planning").click();
+  await shows(page, /test first/);
+  await request(page, { tool_name: "ExitPlanMode", input: { plan } });
+  await button(page, "Approve the plan").click();
+  await shows(page, /"behavior":\s?"allow"/);
+});
+
+atBothSizes("an answer from elsewhere shows as such", async (t, size) => {
+  const { server, page } = await openPage(t, size, { args: badAgent() });
+  await request(page, { tool_name: "Bash", input: { command: "ls" } });
+  const other = await openWindow(t, server, size);
+  await other.page.goto(`${link(server)}&${new URL(page.url()).hash.slice(1)}`);
+  await button(other.page, "Allow once").click();
+  await cards(page).getByText(/allowed elsewhere/).waitFor();
+  await conversation(page).getByText(/"behavior":\s?"allow"/).first().waitFor();
+});
+
+atBothSizes("a question can be answered with the keyboard alone", async (t, size) => {
+  const { page } = await openPage(t, size, { args: badAgent() });
+  await request(page, { tool_name: "Bash", input: { command: "ls" } });
+  // Back from the box, past what is behind the card's first button.
+  for (let step = 0; step < 20; step++) {
+    await page.keyboard.press("Shift+Tab");
+    if (await button(page, "Allow once").evaluate((element) => element === document.activeElement)) break;
+  }
+  await page.keyboard.press("Enter");
+  await shows(page, /"behavior":\s?"allow"/);
+  assert.equal(await page.evaluate(() => document.activeElement.id), "message");
+});
+
+atBothSizes("a notification tells who looks elsewhere", async (t, size) => {
+  const { page, context } = await openPage(t, size, { args: badAgent() });
+  await context.grantPermissions(["notifications"]);
+  await page.evaluate(() => {
+    window.notices = [];
+    window.Notification = class extends EventTarget {
+      static permission = "granted";
+      constructor(title, options) {
+        super();
+        window.notices.push([title, options.body]);
+      }
+      close() {}
+    };
+    // Nobody looks: another window has the focus.
+    document.hasFocus = () => false;
+  });
+  await request(page, { tool_name: "Bash", input: { command: "ls" } });
+  await page.waitForFunction(() => window.notices.some(([title]) => /waits/.test(title)));
+  await button(page, "Allow once").click();
+  await page.waitForFunction(() => window.notices.some(([title]) => /done/.test(title)));
+});

@@ -1,0 +1,141 @@
+// Writing a message: the box, its history, completion, files, what waits, and stopping.
+
+import assert from "node:assert/strict";
+import { existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { ask, atBothSizes, badAgent, composer, conversation, openPage, shows } from "./support.mjs";
+
+atBothSizes("Enter sends, Shift+Enter is a line, and arrow-up brings back what was asked", async (t, size) => {
+  const { page } = await openPage(t, size, { args: badAgent() });
+  const box = composer(page);
+  await box.pressSequentially("one");
+  await box.press("Shift+Enter");
+  await box.pressSequentially("two");
+  assert.equal(await box.inputValue(), "one\ntwo");
+  await box.press("Enter");
+  await shows(page, "you said: one");
+  assert.equal(await box.inputValue(), "");
+  await ask(page, "the second");
+  await shows(page, "you said: the second");
+  await box.fill("unsent");
+  await box.press("Home");
+  await box.press("ArrowUp");
+  assert.equal(await box.inputValue(), "the second");
+  await box.press("ArrowUp");
+  assert.equal(await box.inputValue(), "one\ntwo");
+  for (const _ of "ab") await box.press("ArrowDown");
+  assert.equal(await box.inputValue(), "unsent");
+});
+
+atBothSizes("nothing moves when a message is sent", async (t, size) => {
+  const { page } = await openPage(t, size, { args: badAgent() });
+  await ask(page, "words 5");
+  await shows(page, "w1 w2 w3 w4 w5");
+  await page.evaluate(() => {
+    window.shifts = 0;
+    new PerformanceObserver((list) => {
+      // What the reader scrolls or types moves nothing that was looked at.
+      for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.shifts += entry.value;
+    }).observe({ type: "layout-shift", buffered: false });
+  });
+  const before = await composer(page).boundingBox();
+  await ask(page, "words 50");
+  await shows(page, "w50");
+  assert.deepEqual(await composer(page).boundingBox(), before);
+  assert.ok((await page.evaluate(() => window.shifts)) < 0.02);
+});
+
+atBothSizes("a draft is there again after a reload", async (t, size) => {
+  const { page } = await openPage(t, size, { args: badAgent() });
+  await ask(page, "first");
+  await shows(page, "you said: first");
+  await composer(page).fill("not sent yet");
+  await page.reload();
+  await shows(page, "you said: first");
+  assert.equal(await composer(page).inputValue(), "not sent yet");
+});
+
+atBothSizes("what waits is seen and can be cancelled, and the rest goes on", async (t, size) => {
+  const { server, page } = await openPage(t, size, { args: badAgent() });
+  const go = join(server.root, "go");
+  await ask(page, `wait ${go}`);
+  await page.getByText("Working").first().waitFor();
+  await ask(page, "cancel this");
+  await ask(page, "keep this");
+  const queue = page.getByRole("list", { name: "Waiting prompts" });
+  await queue.getByText("keep this").waitFor();
+  await queue.getByRole("button", { name: "Cancel: cancel this" }).click();
+  await queue.getByText("cancel this").waitFor({ state: "detached" });
+  await composer(page).fill("");
+  writeFileSync(go, "");
+  await shows(page, "you said: keep this");
+  assert.equal(await conversation(page).getByText("you said: cancel this").count(), 0);
+});
+
+for (const way of ["button", "Escape"]) {
+  atBothSizes(`an answer is stopped with ${way}`, async (t, size) => {
+    const { page } = await openPage(t, size, { args: badAgent() });
+    await ask(page, "slow 2000 20");
+    await shows(page, "w3");
+    if (way === "button") await page.getByRole("button", { name: "Stop", exact: true }).click();
+    else await page.keyboard.press("Escape");
+    await page.getByText("Ready").first().waitFor();
+    await shows(page, /interrupted|stopped/i);
+    await ask(page, "and on");
+    await shows(page, "you said: and on");
+  });
+}
+
+atBothSizes("files are pasted, dropped and picked", async (t, size) => {
+  const { page } = await openPage(t, size, { args: badAgent() });
+  const attached = page.getByRole("list", { name: "Attachments" });
+  await page.locator("#files").setInputFiles({ name: "picked.txt", mimeType: "text/plain", buffer: Buffer.from("picked text") });
+  await attached.getByText("picked.txt").waitFor();
+  const give = (kind) => page.evaluate((kind) => {
+    const files = new DataTransfer();
+    // The smallest PNG there is.
+    const png = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
+    const bytes = Uint8Array.from(atob(png), (char) => char.charCodeAt(0));
+    files.items.add(new File([bytes], `${kind}.png`, { type: "image/png" }));
+    const event = kind === "paste"
+      ? new ClipboardEvent("paste", { clipboardData: files, bubbles: true, cancelable: true })
+      : new DragEvent("drop", { dataTransfer: files, bubbles: true, cancelable: true });
+    document.querySelector("#message").dispatchEvent(event);
+  }, kind);
+  await give("paste");
+  await attached.getByText("paste.png").waitFor();
+  await give("drop");
+  await attached.getByText("drop.png").waitFor();
+  await attached.getByRole("button", { name: /drop\.png/ }).click();
+  await attached.getByText("drop.png").waitFor({ state: "detached" });
+  await ask(page, "blocks");
+  await shows(page, /"image"/);
+  await conversation(page).getByText("picked.txt").first().waitFor();
+  assert.equal(await attached.isVisible(), false);
+});
+
+atBothSizes("slash commands are completed", async (t, size) => {
+  const { page } = await openPage(t, size, { args: badAgent() });
+  await ask(page, "warm up");
+  await shows(page, "you said: warm up");
+  const box = composer(page);
+  await box.pressSequentially("/");
+  const choice = page.getByRole("listbox", { name: "Completions" }).getByRole("option").first();
+  await choice.waitFor();
+  const name = (await choice.textContent()).match(/\/[\w-]+/)[0];
+  await box.press("Enter");
+  assert.equal((await box.inputValue()).trim(), name);
+  await page.getByRole("listbox", { name: "Completions" }).waitFor({ state: "hidden" });
+});
+
+atBothSizes("model and mode are chosen, and shown as Claude has them", async (t, size) => {
+  const { page } = await openPage(t, size, { args: badAgent() });
+  await ask(page, "warm up");
+  await shows(page, "you said: warm up");
+  if (size === "narrow") await page.getByRole("button", { name: "Model, permissions, effort" }).click();
+  await page.getByRole("combobox", { name: "Permission mode" }).selectOption("acceptEdits");
+  await page.waitForFunction(() => !document.querySelector("#permission-mode").disabled);
+  await page.reload();
+  await shows(page, "you said: warm up");
+  await page.waitForFunction(() => document.querySelector("#permission-mode").value === "acceptEdits");
+});

@@ -1,0 +1,127 @@
+// The connection: seen, lost, and come back; and what is announced.
+
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { createServer } from "node:net";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { ask, atBothSizes, badAgent, composer, conversation, link, openPage, openWindow, shows, startServer } from "./support.mjs";
+
+const state = (page, text) => page.locator("#connection-text").getByText(text, { exact: true }).waitFor();
+
+/** What a browser says of a connection that is refused: the test does that. */
+const LOST = /WebSocket connection|ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET|Failed to load resource/;
+
+async function freePort() {
+  const probe = createServer().listen(0, "127.0.0.1");
+  await once(probe, "listening");
+  const { port } = probe.address();
+  probe.close();
+  await once(probe, "close");
+  return port;
+}
+
+atBothSizes("what was missed while the server was away appears once and in order", async (t, size) => {
+  const port = await freePort();
+  const { server, page, expected } = await openPage(t, size, { args: badAgent(), port });
+  expected.push(LOST);
+  await state(page, "Connected");
+  await ask(page, "before");
+  await shows(page, "you said: before");
+  await server.stop();
+  await page.locator("#connection-text").getByText(/Reconnecting|Server gone/).waitFor();
+  // Written while nobody is there: sent when there is.
+  await ask(page, "while away");
+  await startServer(t, { root: server.root, port, args: badAgent() });
+  await shows(page, "you said: while away");
+  await state(page, "Connected");
+  await ask(page, "after");
+  await shows(page, "you said: after");
+  const texts = await conversation(page).getByText(/^you said: /).allTextContents();
+  assert.deepEqual(texts.map((text) => text.trim()), ["you said: before", "you said: while away", "you said: after"]);
+});
+
+atBothSizes("an answer goes on where the connection was lost", async (t, size) => {
+  const { server, page, context, expected } = await openPage(t, size, { args: badAgent() });
+  expected.push(LOST);
+  const go = join(server.root, "go");
+  await ask(page, `wait ${go}`);
+  await page.getByText("Working").first().waitFor();
+  await context.setOffline(true);
+  await page.evaluate(() => dispatchEvent(new Event("offline")));
+  writeFileSync(go, "");
+  await context.setOffline(false);
+  await page.evaluate(() => dispatchEvent(new Event("online")));
+  await page.getByText("Ready").first().waitFor();
+  await state(page, "Connected");
+  await ask(page, "history");
+  await shows(page, /wait /);
+});
+
+atBothSizes("a killed server's numbers are not taken for others", async (t, size) => {
+  const port = await freePort();
+  const { server, page, expected } = await openPage(t, size, { args: badAgent(), port });
+  expected.push(LOST);
+  await ask(page, "before");
+  await shows(page, "you said: before");
+  await server.stop("SIGKILL");
+  await startServer(t, { root: server.root, port, args: badAgent() });
+  await state(page, "Connected");
+  await ask(page, "after");
+  await shows(page, "you said: after");
+  const texts = await conversation(page).getByText(/^you said: /).allTextContents();
+  assert.deepEqual(texts.map((text) => text.trim()), ["you said: before", "you said: after"]);
+});
+
+atBothSizes("the token leaves the address, is asked for where there is none, and again where it is wrong", async (t, size) => {
+  const server = await startServer(t, { args: badAgent() });
+  const { page, expected } = await openWindow(t, server, size);
+  expected.push(/unauthorized/);
+  await page.goto(server.url);
+  const token = page.getByRole("textbox", { name: "Token" });
+  await token.fill("wrong");
+  await token.press("Enter");
+  await page.getByText("not right any more").waitFor();
+  await token.fill(server.token);
+  await token.press("Enter");
+  await state(page, "Connected");
+  await page.reload();
+  await state(page, "Connected");
+  await page.goto("about:blank");
+  await page.goto(link(server));
+  await state(page, "Connected");
+  assert.doesNotMatch(page.url(), /token/);
+});
+
+atBothSizes("the demo agent is announced, with what to do", async (t, size) => {
+  const { page } = await openPage(t, size);
+  await page.getByText("This is the demo agent, not Claude.").waitFor();
+  await page.getByRole("button", { name: "Close this message" }).click();
+  await page.reload();
+  await state(page, "Connected");
+  assert.equal(await page.getByText("This is the demo agent").count(), 0);
+  await ask(page, "hello");
+  await shows(page, /This is the demo agent, not Claude/);
+});
+
+atBothSizes("a process that cannot start says why", async (t, size) => {
+  const [agent] = badAgent();
+  const { page } = await openPage(t, size, { args: [agent, "--agent-arg=exit-at-once"] });
+  await ask(page, "hello");
+  await page.getByText("no licence for bad agents").first().waitFor();
+  await page.getByText("Failed").first().waitFor();
+});
+
+atBothSizes("a page without storage works all the same", async (t, size) => {
+  const server = await startServer(t, { args: badAgent() });
+  const { page, context } = await openWindow(t, server, size);
+  await context.addInitScript(() => {
+    for (const name of ["localStorage", "sessionStorage"]) {
+      Object.defineProperty(window, name, { get() { throw new DOMException("denied", "SecurityError"); } });
+    }
+  });
+  await page.goto(link(server));
+  await composer(page).waitFor();
+  await ask(page, "hello");
+  await shows(page, "you said: hello");
+});
