@@ -36,6 +36,8 @@ export class ConversationView {
     /** The window: items from `start` to before `end`. */
     #start = 0;
     #end = 0;
+    /** How many items there were in the last frame. */
+    #known = 0;
     #following = true;
     #lastTop = 0;
     /** What stays where it is while one reads. @type {{element: Element, top: number} | null} */
@@ -122,6 +124,7 @@ export class ConversationView {
         if (this.#moved) this.#findWindow(items);
         const news = !this.#following && !this.#moved && this.#changed.size > 0;
         this.#moveWindow(items);
+        this.#known = items.length;
         this.#announcer.hear(this.#changed, this.#moved);
         for (const item of this.#changed) this.#components.get(item)?.update?.();
         this.#changed.clear();
@@ -153,7 +156,9 @@ export class ConversationView {
             if (this.#end - this.#start > ITEMS_MAX) this.#start = this.#end - ITEMS_MAX / 2;
             return;
         }
-        if (below) this.#end = Math.min(items.length, this.#end + STEP_ITEMS);
+        // What comes while one reads just above the end is there when one gets to it.
+        if (this.#end === this.#known) this.#end = Math.max(this.#end, Math.min(items.length, this.#start + ITEMS_MAX));
+        else if (below) this.#end = Math.min(items.length, this.#end + STEP_ITEMS);
         if (this.#end - this.#start <= ITEMS_MAX) return;
         // Only what is well out of sight goes: otherwise it would have to come back at once.
         const { top, bottom } = this.#element.getBoundingClientRect();
