@@ -5,6 +5,10 @@ import { byId, h } from "./dom.js";
 /** Claude is not asked at each key. */
 const TYPING_MS = 120;
 
+/** Where Claude has found no file yet. */
+const AGAIN_MS = 700;
+const TRIES_MAX = 5;
+
 const SHOWN_MAX = 20;
 
 /** @typedef {{text: string, label: string, hint?: string}} Choice */
@@ -60,15 +64,18 @@ export class Completion {
         if (!file) return this.close();
         const query = file[1] ?? "";
         const asked = ++this.#asked;
-        this.#timer = setTimeout(async () => {
+        const find = async (/** @type {number} */ tries) => {
             const wanted = { sessionId: conversation.id, query };
-            const got = await this.#app.connection.request("fileSuggestions", wanted, 10_000).catch(() => null);
+            const got = await this.#app.connection.request("fileSuggestions", wanted).catch(() => null);
             if (asked !== this.#asked) return;
             this.#from = selectionStart - query.length - 1;
             /** @type {{path: string}[]} */
             const suggestions = got?.suggestions ?? [];
             this.#show(suggestions.map(({ path }) => ({ text: `@${path}`, label: path })));
-        }, TYPING_MS);
+            // Claude may still be looking through the directory.
+            if (suggestions.length === 0 && tries > 1) this.#timer = setTimeout(() => void find(tries - 1), AGAIN_MS);
+        };
+        this.#timer = setTimeout(() => void find(TRIES_MAX), TYPING_MS);
     }
 
     /** @param {KeyboardEvent} event Returns whether it was meant for this. */

@@ -119,6 +119,8 @@ export class Conversations {
     onReplaced = new Signal();
     /** By session, the longest unused first. @type {Map<string, Conversation>} */
     #kept = new Map();
+    /** What the last CONNECT named. @type {string | undefined} */
+    #asked;
     #connection;
 
     /** @param {import("./connection.js").Connection} connection */
@@ -130,6 +132,7 @@ export class Conversations {
     /** What CONNECT says of the session. */
     place() {
         const current = this.current;
+        this.#asked = current?.id;
         if (!current) return {};
         const seen = current.logId && current.transcript.lastSeq > 0;
         return { sessionId: current.id, ...(seen && { afterSeq: current.transcript.lastSeq, logId: current.logId }) };
@@ -213,6 +216,10 @@ export class Conversations {
         const before = this.current?.id ?? requested;
         const others = [...this.#kept.values()].filter((other) => other.watched && other.id !== sessionId);
         for (const conversation of this.#kept.values()) conversation.watched = false;
+        if (this.current && this.current.id !== this.#asked) {
+            // Another one was chosen meanwhile.
+            return void (await this.#watch(this.current).catch(() => undefined));
+        }
         if (this.current?.id !== sessionId) {
             this.current = this.#keep(sessionId);
             if (before && before !== sessionId) {
