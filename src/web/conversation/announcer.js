@@ -44,7 +44,7 @@ function wordsOf(item) {
     switch (item.kind) {
         case "text":
             if (!item.whole) return "";
-            return item.text.length > CHARS_MAX ? `Claude: ${item.text.slice(0, CHARS_MAX)} … and more` : `Claude: ${item.text}`;
+            return `Claude: ${item.text.slice(0, CHARS_MAX).replaceAll(/[*`#|]+/g, "")}${item.text.length > CHARS_MAX ? " … and more" : ""}`;
         case "notice":
             return item.text;
         case "result":

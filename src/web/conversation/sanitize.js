@@ -9,6 +9,8 @@ const PROSE = {
         "pre", "s", "strong", "sub", "sup", "table", "tbody", "td", "th", "thead", "tr", "u", "ul",
     ],
     ALLOWED_ATTR: ["align", "data-lang", "href", "start", "title"],
+    // These are no addresses.
+    ADD_URI_SAFE_ATTR: ["align", "data-lang", "start"],
     ALLOW_ARIA_ATTR: false,
     ALLOW_DATA_ATTR: false,
     // An address within this page's folder would lead nowhere.
