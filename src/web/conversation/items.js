@@ -1,12 +1,10 @@
 // How each kind of item looks. A component is made once for an item, and told when the item has changed.
 
 import { h, setText } from "../dom.js";
-import { duration, count, money, size } from "./format.js";
 import { Markdown } from "./markdown.js";
 import { output, picture, timeOf, withCode } from "./parts.js";
-import { nameOf } from "./summary.js";
 import { toolCard } from "./tool.js";
-import { adviceFor, sentence, titleOf } from "./trouble.js";
+import { adviceFor, count, duration, money, nameOf, sentence, size, titleOf } from "./words.js";
 
 /**
  * @typedef {import("./fold.js").Item} Item

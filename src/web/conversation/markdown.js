@@ -3,9 +3,9 @@
 
 import { Lexer, Marked } from "../vendor/marked.js";
 import { h } from "../dom.js";
-import { codeBlock, CodeBlock } from "./code.js";
 import { mend } from "./mend.js";
 import { morph } from "./morph.js";
+import { codeBlock, CodeBlock } from "./parts.js";
 import { sanitized } from "./sanitize.js";
 
 /** A longer text is shown as it is. */

@@ -2,11 +2,11 @@
 // when it is opened for the first time: a long conversation has thousands of cards, and most stay closed.
 
 import { h, setText } from "../dom.js";
-import { lineDiff, tally } from "./diff.js";
+import { fromPatch, hunks, lineDiff, tally } from "./diff.js";
+import { renderMarkdown } from "./markdown.js";
 import { inputOf } from "./messages.js";
-import { plural } from "./format.js";
-import { aboutOf, nameOf } from "./summary.js";
-import { toolBody, changesOf } from "./tool_body.js";
+import { output, picture } from "./parts.js";
+import { aboutOf, nameOf, plural, within } from "./words.js";
 
 /**
  * @typedef {import("./fold.js").ToolItem} ToolItem
@@ -133,4 +133,150 @@ function isSmallChange(item, input) {
     const changes = changesOf(item.name, input);
     if (!changes || item.state === "failed") return false;
     return changes.flat().reduce((lines, text) => lines + text.split("\n").length, 0) <= OPEN_LINES_MAX;
+}
+
+/** @typedef {import("./diff.js").Row} Row */
+
+/** More lines of a difference are shown at a push of a button. */
+const ROWS_MAX = 300;
+
+/** Tools of which the file's name tells everything that was put in. */
+const READERS = new Set(["Read", "LS"]);
+
+/** Those whose answer is a text for people. */
+const WRITERS = new Set(["Task", "Agent", "WebFetch", "WebSearch"]);
+
+/**
+ * @param {ToolItem} item
+ * @param {any} input
+ * @param {Context} context
+ * @returns {HTMLElement[]}
+ */
+export function toolBody(item, input, context) {
+    const failed = item.state === "failed";
+    const made = intoBody(item, input, context);
+    // What such a tool answers is what one sees already.
+    const silent = !failed && (changesOf(item.name, input) || item.name === "TodoWrite" || item.name === "ExitPlanMode");
+    if (!silent) made.push(...outOf(item));
+    return made;
+}
+
+/**
+ * The texts before and after, of a tool that changes a file.
+ * @param {string} name
+ * @param {any} input
+ * @returns {[string, string][] | null}
+ */
+export function changesOf(name, input) {
+    const pair = (/** @type {any} */ edit) => /** @type {[string, string]} */ ([text(edit?.old_string), text(edit?.new_string)]);
+    if (name === "Edit") return [pair(input)];
+    if (name === "MultiEdit" && Array.isArray(input.edits)) return input.edits.map(pair);
+    if (name === "Write") return [["", text(input.content)]];
+    if (name === "NotebookEdit") return [["", text(input.new_source)]];
+    return null;
+}
+
+/**
+ * @param {ToolItem} item
+ * @param {any} input
+ * @param {Context} context
+ * @returns {HTMLElement[]}
+ */
+function intoBody(item, input, context) {
+    const changes = changesOf(item.name, input);
+    if (changes) {
+        const path = text(input.file_path ?? input.notebook_path);
+        const patch = fromPatch(item.details?.structuredPatch);
+        // Claude's own numbers are those of the file; where it gives none, the pieces have none.
+        const rows = patch ? [patch] : changes.map(([before, after]) => hunks(lineDiff(before, after)));
+        const numbered = patch !== null || item.name === "Write";
+        return [h("p", { class: "dim path" }, within(path, context.cwd())), ...rows.map((rows) => diff(rows, numbered))];
+    }
+    if (item.name === "Bash" && typeof input.command === "string") {
+        const about = input.description && h("p", { class: "dim" }, text(input.description));
+        return [...(about ? [about] : []), output(input.command, "Command", "bash")];
+    }
+    if (item.name === "TodoWrite" && Array.isArray(input.todos)) return [todos(input.todos)];
+    if (item.name === "ExitPlanMode" && typeof input.plan === "string") return [prose(input.plan)];
+    if (item.name === "AskUserQuestion" && Array.isArray(input.questions)) return questions(input.questions, item);
+    if ((item.name === "Task" || item.name === "Agent") && input.prompt) {
+        return [h("details", { class: "asked" }, h("summary", null, "What it was asked"), prose(text(input.prompt)))];
+    }
+    if (READERS.has(item.name)) return [];
+    if (input === null || typeof input !== "object" || Object.keys(input).length === 0) return [];
+    return [output(JSON.stringify(input, null, 2), "Input", "json")];
+}
+
+/** @param {ToolItem} item */
+function outOf(item) {
+    if (!item.result) return [];
+    const { text, pictures } = item.result;
+    const made = pictures.map((one) => picture(one));
+    const words = text.replace(/^<tool_use_error>([\s\S]*)<\/tool_use_error>$/, "$1").trimEnd();
+    if (words) made.push(WRITERS.has(item.name) ? prose(words) : output(words, "Output"));
+    else if (!made.length) made.push(h("p", { class: "dim" }, "No output"));
+    return made;
+}
+
+/**
+ * @param {Row[]} rows
+ * @param {boolean} numbered
+ */
+export function diff(rows, numbered) {
+    const body = h("tbody");
+    const draw = (/** @type {Row[]} */ some) => body.append(...some.map((row) => diffRow(row, numbered)));
+    draw(rows.slice(0, ROWS_MAX));
+    const more = rows.length > ROWS_MAX && h("button", { type: "button", class: "more", onclick: () => {
+        draw(rows.slice(ROWS_MAX));
+        if (more) more.remove();
+    } }, `Show all (${rows.length} lines)`);
+    return h("div", { class: "diff" },
+        h("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": "Changed lines" }, h("table", null, body)), more);
+}
+
+/**
+ * @param {Row} row
+ * @param {boolean} numbered
+ */
+function diffRow(row, numbered) {
+    const kind = { "+": "added", "-": "removed", "…": "gap", " ": "" }[row.sign];
+    return h("tr", { class: kind },
+        numbered && h("td", { class: "number" }, row.new ?? row.old ?? ""),
+        h("td", { class: "sign" }, row.sign), h("td", null, row.text));
+}
+
+/** @param {any[]} todos */
+function todos(todos) {
+    const words = { completed: "done", in_progress: "in progress", pending: "to do" };
+    return h("ul", { class: "todos" }, todos.map((todo) => {
+        const status = /** @type {keyof typeof words} */ (Object.hasOwn(words, todo?.status) ? todo.status : "pending");
+        const shown = status === "in_progress" ? (todo.activeForm ?? todo.content) : todo?.content;
+        return h("li", { class: status }, h("span", { class: "apart" }, `${words[status]}: `), text(shown));
+    }));
+}
+
+/**
+ * @param {any[]} questions
+ * @param {ToolItem} item
+ */
+function questions(questions, item) {
+    const answers = item.details?.answers ?? {};
+    return questions.map((one) => {
+        const question = text(one?.question);
+        const options = Array.isArray(one?.options) ? one.options : [];
+        const chosen = Object.hasOwn(answers, question) ? text(answers[question]) : "";
+        return h("div", { class: "question" }, h("p", null, question), chosen
+            ? h("p", { class: "chosen" }, chosen)
+            : h("p", { class: "dim" }, options.map((/** @type {any} */ option) => text(option?.label)).join(" · ")));
+    });
+}
+
+/** @param {string} words */
+function prose(words) {
+    return h("div", { class: "markdown" }, renderMarkdown(words));
+}
+
+/** @param {any} value */
+function text(value) {
+    return value === undefined || value === null ? "" : String(value);
 }

@@ -3,11 +3,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { fromPatch, hunks, lineDiff, tally } from "../../../src/web/conversation/diff.js";
-import { count, cut, duration, money, size } from "../../../src/web/conversation/format.js";
 import { mend } from "../../../src/web/conversation/mend.js";
 import { partialJson } from "../../../src/web/conversation/partial_json.js";
-import { aboutOf, nameOf } from "../../../src/web/conversation/summary.js";
-import { adviceFor, sentence, titleOf } from "../../../src/web/conversation/trouble.js";
+import {
+  aboutOf, adviceFor, count, cut, duration, money, nameOf, sentence, size, titleOf,
+} from "../../../src/web/conversation/words.js";
 
 const table = (name, run, cases) => test(name, () => {
   for (const [given, expected] of cases) assert.deepEqual(run(given), expected, JSON.stringify(given));
