@@ -1,7 +1,8 @@
-// A session's events, folded into what is shown of them: a list of items that grows at its end while Claude works, and at
-// its beginning while one scrolls up. Nothing here touches the DOM, so that every rule has its test in plain Node.
+// A session's events, folded into what is shown of them: a list of items that grows at its end while Claude works, and
+// at its beginning while one scrolls up. Nothing here touches the DOM, so that every rule has its test in plain Node.
 
-import { Cursor, Fold } from "./conversation/fold.js";
+import { Cursor } from "./conversation/cursor.js";
+import { Fold } from "./conversation/fold.js";
 
 /**
  * What came from the server: live (`seq` and `part` are in the data), or as an item of the history.

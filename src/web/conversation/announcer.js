@@ -1,5 +1,5 @@
-// What a screen reader says of a conversation: each text once, when it is complete, and how a turn has ended. Neither deltas
-// nor what a page of history brings are read out.
+// What a screen reader says of a conversation: each text once, when it is complete, and how a turn has ended. Neither
+// deltas nor what a page of history brings are read out.
 
 import { h } from "../dom.js";
 

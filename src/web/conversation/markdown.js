@@ -1,5 +1,5 @@
-// Markdown, whole or while it is being written. Of a growing text only the last block is read and drawn again, and of that
-// only what is different: finished paragraphs are never touched, nothing flickers, and a selection stays.
+// Markdown, whole or while it is being written. Of a growing text only the last block is read and drawn again, and of
+// that only what is different: finished paragraphs are never touched, nothing flickers, and a selection stays.
 
 import { Lexer, Marked } from "../vendor/marked.js";
 import { h } from "../dom.js";

@@ -1,6 +1,6 @@
-// The last block of a text that is still being written, so that it reads as it will when it is complete: what has been opened
-// is closed, and what may become something else in a moment is held back. Otherwise each `**` would be there as two stars
-// first, and each table as a line of strokes.
+// The last block of a text that is still being written, so that it reads as it will when it is complete: what has been
+// opened is closed, and what may become something else in a moment is held back. Otherwise each `**` would be there as
+// two stars first, and each table as a line of strokes.
 
 /** A longer paragraph is left as it is: this is done with each word that comes. */
 const PART_CHARS_MAX = 4000;

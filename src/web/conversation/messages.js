@@ -1,5 +1,6 @@
 // Messages of the API: a block comes in deltas first, then once more whole, in an `assistant` line. Both are one item.
-// Whoever joins in the middle of a message gets the deltas from some point on, or none at all, and then the whole block.
+// Whoever joins in the middle of a message gets the deltas from some point on, or none at all, and then the whole
+// block.
 
 import { partialJson } from "./partial_json.js";
 
@@ -20,7 +21,7 @@ export class Messages {
     /** The one that is being written, of Claude (null) and of each sub-agent. @type {Map<string | null, Message>} */
     #current = new Map();
 
-    /** @param {import("./fold.js").Cursor} cursor */
+    /** @param {import("./cursor.js").Cursor} cursor */
     constructor(cursor) {
         this.cursor = cursor;
     }

@@ -1,5 +1,5 @@
-// Pieces that several kinds of items are made of: code and long texts, pictures, times. Code has its language, a button that
-// copies it, and colours once it is complete and in sight.
+// Pieces that several kinds of items are made of: code and long texts, pictures, times. Code has its language, a button
+// that copies it, and colours once it is complete and in sight.
 
 import { h } from "../dom.js";
 import { coloured } from "./sanitize.js";

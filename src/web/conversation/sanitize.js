@@ -1,5 +1,5 @@
-// What HTML may be in a conversation. All of it is made here from markdown, in which HTML of Claude's is text already: this
-// is the second lock on that door, and the one that is sure to know what browsers make of strange HTML.
+// What HTML may be in a conversation. All of it is made here from markdown, in which HTML of Claude's is text already:
+// this is the second lock on that door, and the one that is sure to know what browsers make of strange HTML.
 
 import DOMPurify from "../vendor/purify.js";
 

@@ -1,5 +1,5 @@
-// A tool's card: one line that says what is done, and behind it what was put in and what came out. What is behind it is made
-// when it is opened for the first time: a long conversation has thousands of cards, and most stay closed.
+// A tool's card: one line that says what is done, and behind it what was put in and what came out. What is behind it is
+// made when it is opened for the first time: a long conversation has thousands of cards, and most stay closed.
 
 import { h, setText } from "../dom.js";
 import { fromPatch, hunks, lineDiff, tally } from "./diff.js";

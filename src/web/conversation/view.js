@@ -1,5 +1,6 @@
-// The conversation as it is seen. Of a long one only a window of items is in the document; it moves as one scrolls. While one
-// looks at the end, the view follows it; whoever scrolls up stays where they are, whatever happens above and below.
+// The conversation as it is seen. Of a long one only a window of items is in the document; it moves as one scrolls.
+// While one looks at the end, the view follows it; whoever scrolls up stays where they are, whatever happens above and
+// below.
 
 import { h } from "../dom.js";
 import { Announcer } from "./announcer.js";
