@@ -15,7 +15,8 @@ import { Fold } from "./conversation/fold.js";
  */
 
 /**
- * `items`: those that are new or other than before, nested ones too. `moved`: the list has changed elsewhere than at its end.
+ * `items`: those that are new or other than before, nested ones too. `moved`: the list has changed elsewhere than at
+ * its end.
  * @typedef {{items: Set<Item>, moved: boolean}} Changes
  */
 

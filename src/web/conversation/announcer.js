@@ -44,11 +44,13 @@ function wordsOf(item) {
     switch (item.kind) {
         case "text":
             if (!item.whole) return "";
-            return `Claude: ${item.text.slice(0, CHARS_MAX).replaceAll(/[*`#|]+/g, "")}${item.text.length > CHARS_MAX ? " … and more" : ""}`;
+            return `Claude: ${item.text.slice(0, CHARS_MAX).replaceAll(/[*`#|]+/g, "")}`
+                + (item.text.length > CHARS_MAX ? " … and more" : "");
         case "notice":
             return item.text;
         case "result":
-            return { done: "Claude is done", interrupted: "Claude was stopped", failed: `Claude has failed. ${item.reason}` }[item.status];
+            if (item.status === "failed") return `Claude has failed. ${item.reason}`;
+            return item.status === "done" ? "Claude is done" : "Claude was stopped";
         default:
             return "";
     }

@@ -68,7 +68,8 @@ export class Cursor {
      */
     #event(name, data) {
         if (data.damaged) {
-            this.add({ kind: "notice", level: "warning", code: "damaged", text: "What happened here cannot be read any more." });
+            const text = "What happened here cannot be read any more.";
+            this.add({ kind: "notice", level: "warning", code: "damaged", text });
         } else if (data.truncated) {
             this.fold.rememberTruncated(this.add({ kind: "truncated", bytes: Number(data.bytes ?? 0) }));
         } else if (name === "prompt") this.#prompt(data);
@@ -99,7 +100,8 @@ export class Cursor {
         } else if (!this.#results.some((result) => result.promptId === data.promptId)) {
             this.settle();
             const { status, error, code, costUsd, durationMs, promptId } = data;
-            this.#results.push(this.add({ kind: "result", status, reason: error ?? "", code, costUsd, durationMs, promptId }));
+            const kind = /** @type {const} */ ("result");
+            this.#results.push(this.add({ kind, status, reason: error ?? "", code, costUsd, durationMs, promptId }));
         }
     }
 
@@ -132,7 +134,8 @@ export class Cursor {
             /** @type {ToolItem} */
             const made = this.add({
                 kind: /** @type {const} */ ("tool"), id, name: "", input: {}, inputText: "", whole: false,
-                state: /** @type {ToolItem["state"]} */ ("running"), result: null, details: null, children: /** @type {Item[]} */ ([]),
+                state: /** @type {ToolItem["state"]} */ ("running"), result: null, details: null,
+                children: /** @type {Item[]} */ ([]),
             });
             tool = made;
             this.fold.tools.set(id, tool);
@@ -245,17 +248,18 @@ export class Cursor {
     }
 
     /** @param {any} data */
-    #notice({ level, code, text }) {
+    #notice({ level = "info", code = "", text = "" }) {
         if (ENDINGS.has(code)) this.settle();
-        if (level === "error") this.#forgetSaid(String(text ?? ""));
-        this.add({ kind: "notice", level: String(level ?? "info"), code: String(code ?? ""), text: String(text ?? "") });
+        if (level === "error") this.#forgetSaid(String(text));
+        this.add({ kind: "notice", level: String(level), code: String(code), text: String(text) });
     }
 
     /** What Claude said in the model's place is in the notice, which also tells what to do. @param {string} text */
     #forgetSaid(text) {
         for (const item of this.#listOf(null).slice(-3)) {
-            if (item.kind === "text" && item.failed && text.includes(item.text.trim().slice(0, SAID_CHARS))) this.drop(item);
-            if (item.kind === "result" && item.reason && text.includes(item.reason.slice(0, SAID_CHARS))) {
+            const says = (/** @type {string} */ said) => text.includes(said.trim().slice(0, SAID_CHARS));
+            if (item.kind === "text" && item.failed && says(item.text)) this.drop(item);
+            if (item.kind === "result" && item.reason && says(item.reason)) {
                 item.reason = "";
                 this.fold.touch(item);
             }

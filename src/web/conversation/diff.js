@@ -24,7 +24,9 @@ export function lineDiff(before, after) {
     while (end < a.length - start && end < b.length - start && a.at(-1 - end) === b.at(-1 - end)) end++;
     /** @type {Row[]} */
     const rows = [];
-    const both = (/** @type {number} */ i, /** @type {number} */ j) => rows.push({ sign: " ", text: a[i], old: i + 1, new: j + 1 });
+    const both = (/** @type {number} */ i, /** @type {number} */ j) => {
+        rows.push({ sign: " ", text: a[i], old: i + 1, new: j + 1 });
+    };
     for (let i = 0; i < start; i++) both(i, i);
     for (const [i, j] of changes(a.slice(start, a.length - end), b.slice(start, b.length - end))) {
         if (j < 0) rows.push({ sign: "-", text: a[start + i], old: start + i + 1 });
@@ -49,7 +51,7 @@ export function hunks(rows) {
     const shown = [];
     rows.forEach((row, at) => {
         if (near[at]) shown.push(row);
-        else if (shown.length && shown.at(-1)?.sign !== "…" && near.indexOf(1, at) > 0) shown.push({ sign: "…", text: "" });
+        else if (shown.length && near[at - 1] && near.indexOf(1, at) > 0) shown.push({ sign: "…", text: "" });
     });
     return shown;
 }
@@ -101,7 +103,9 @@ function changes(a, b) {
         for (let row = a.length - 1; row >= 0; row--) {
             for (let column = b.length - 1; column >= 0; column--) {
                 const at = row * width + column;
-                common[at] = a[row] === b[column] ? common[at + width + 1] + 1 : Math.max(common[at + width], common[at + 1]);
+                common[at] = a[row] === b[column]
+                    ? common[at + width + 1] + 1
+                    : Math.max(common[at + width], common[at + 1]);
             }
         }
         while (i < a.length && j < b.length) {

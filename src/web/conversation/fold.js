@@ -18,7 +18,8 @@
  *   total?: number, costUsd?: number, durationMs?: number, inputTokens?: number, outputTokens?: number,
  *   promptId?: string}} ResultItem `total`: what the process has cost until then
  * @typedef {Common & {kind: "notice", level: string, code: string, text: string}} NoticeItem
- * @typedef {Common & {kind: "permission", requestId: string, behavior: string, by: string, toolName: string}} PermissionItem
+ * @typedef {Common & {kind: "permission", requestId: string, behavior: string, by: string,
+ *   toolName: string}} PermissionItem
  * @typedef {Common & {kind: "boundary", text: string}} BoundaryItem
  * @typedef {Common & {kind: "retry", attempt: number, attemptsMax: number, over: boolean}} RetryItem
  * @typedef {Common & {kind: "output", text: string}} OutputItem

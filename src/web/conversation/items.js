@@ -91,7 +91,8 @@ function text(item) {
 function thinking(item, context) {
     const label = h("span");
     const words = h("div", { class: "words" });
-    const element = h("details", { class: "item thinking", open: context.opened.get(item) ?? false }, h("summary", null, label), words);
+    const open = context.opened.get(item) ?? false;
+    const element = h("details", { class: "item thinking", open }, h("summary", null, label), words);
     const update = () => {
         setText(label, item.streaming ? "Thinking…" : "Thought");
         element.classList.toggle("streaming", item.streaming);

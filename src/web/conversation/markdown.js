@@ -120,7 +120,9 @@ export class Markdown {
             if (!this.#code) this.#putTail([code.element]);
         } else {
             const fragment = sanitized(marked.parser([token]));
-            for (const pre of fragment.querySelectorAll("pre")) pre.replaceWith(codeBlock(pre.textContent ?? "", pre.dataset.lang));
+            for (const pre of fragment.querySelectorAll("pre")) {
+                pre.replaceWith(codeBlock(pre.textContent ?? "", pre.dataset.lang));
+            }
             for (const table of fragment.querySelectorAll("table")) {
                 const frame = h("div", { class: "table", tabindex: 0, role: "group", "aria-label": "Table" });
                 table.replaceWith(frame);

@@ -2,6 +2,10 @@
 // opened is closed, and what may become something else in a moment is held back. Otherwise each `**` would be there as
 // two stars first, and each table as a line of strokes.
 
+/** A last line that may become a heading's underline, a fence, a heading, or a list. */
+const UNDECIDED = /(^|\n) {0,3}(?:=+|-+|`{1,3}|~{1,3}|#{1,6}|[*+]|\d{1,9}[.)]?)[ \t]*$/;
+const UNDECIDED_ITEM = /\n[ \t]*(?:[-*+=`~]+|\d{1,9}[.)]?)[ \t]*$/;
+
 /** A longer paragraph is left as it is: this is done with each word that comes. */
 const PART_CHARS_MAX = 4000;
 
@@ -12,9 +16,8 @@ const PART_CHARS_MAX = 4000;
  */
 export function mend(block, type) {
     let text = block;
-    if (type === "paragraph" || type === "text") {
-        text = withoutTableHead(text).replace(/(^|\n) {0,3}(?:=+|-+|`{1,3}|~{1,3}|#{1,6}|[*+]|\d{1,9}[.)]?)[ \t]*$/, "");
-    } else if (type === "list") text = text.replace(/\n[ \t]*(?:[-*+=`~]+|\d{1,9}[.)]?)[ \t]*$/, "");
+    if (type === "paragraph" || type === "text") text = withoutTableHead(text).replace(UNDECIDED, "");
+    else if (type === "list") text = text.replace(UNDECIDED_ITEM, "");
     const at = lastPart(text);
     return text.slice(0, at) + closed(text.slice(at));
 }

@@ -161,10 +161,10 @@ export class Messages {
      * @param {any} delta
      */
     #grow(item, delta) {
-        if (item.kind === "tool" && !item.whole && delta.type === "input_json_delta") {
-            item.inputText += delta.partial_json ?? "";
-        } else if (item.kind === "text" && !item.whole && delta.type === "text_delta") item.text += delta.text ?? "";
-        else if (item.kind === "thinking" && !item.whole && delta.type === "thinking_delta") item.text += delta.thinking ?? "";
+        if ("whole" in item && item.whole) return;
+        if (item.kind === "tool" && delta.type === "input_json_delta") item.inputText += delta.partial_json ?? "";
+        else if (item.kind === "text" && delta.type === "text_delta") item.text += delta.text ?? "";
+        else if (item.kind === "thinking" && delta.type === "thinking_delta") item.text += delta.thinking ?? "";
         else return;
         this.cursor.fold.touch(item);
     }

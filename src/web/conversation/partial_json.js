@@ -29,7 +29,9 @@ export function partialJson(text) {
     }
     const close = (/** @type {string[]} */ brackets) => [...brackets].reverse().join("");
     // An escape that has only begun is cut off: at most the six characters of \uXXXX.
-    const body = inString ? text.replace(/\\(?:u[0-9a-fA-F]{0,3})?$/, (cut) => (escaped || cut.length > 1 ? "" : cut)) : text;
+    const body = inString
+        ? text.replace(/\\(?:u[0-9a-fA-F]{0,3})?$/, (cut) => (escaped || cut.length > 1 ? "" : cut))
+        : text;
     return parse(body + (inString ? '"' : "") + close(open)) ?? parse(text.slice(0, safe.end) + close(safe.open));
 }
 

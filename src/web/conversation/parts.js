@@ -136,13 +136,15 @@ export function output(text, label, language) {
  */
 export function picture(picture, alt = "Image") {
     if ("url" in picture) {
-        const known = /^https?:/i.test(picture.url);
-        return known ? h("a", { href: picture.url, target: "_blank", rel: "noopener noreferrer" }, alt) : h("span", null, alt);
+        const href = /^https?:/i.test(picture.url) ? picture.url : null;
+        return h("a", { href, target: "_blank", rel: "noopener noreferrer" }, alt);
     }
     if (!PICTURES.test(picture.mediaType)) return h("span", { class: "dim" }, `[${alt}: ${picture.mediaType}]`);
     const image = h("img", { src: `data:${picture.mediaType};base64,${picture.data}`, alt, decoding: "async" });
-    const button = h("button", { type: "button", class: "picture", "aria-pressed": "false", title: "Larger or smaller" }, image);
-    button.addEventListener("click", () => button.setAttribute("aria-pressed", String(button.classList.toggle("large"))));
+    const button = h("button", { type: "button", class: "picture", "aria-pressed": "false", title: "Larger" }, image);
+    button.addEventListener("click", () => {
+        button.setAttribute("aria-pressed", String(button.classList.toggle("large")));
+    });
     return button;
 }
 

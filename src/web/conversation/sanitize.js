@@ -5,8 +5,8 @@ import DOMPurify from "../vendor/purify.js";
 
 const PROSE = {
     ALLOWED_TAGS: [
-        "a", "b", "blockquote", "br", "code", "del", "em", "h3", "h4", "h5", "h6", "hr", "i", "kbd", "li", "mark", "ol", "p",
-        "pre", "s", "strong", "sub", "sup", "table", "tbody", "td", "th", "thead", "tr", "u", "ul",
+        "a", "b", "blockquote", "br", "code", "del", "em", "h3", "h4", "h5", "h6", "hr", "i", "kbd", "li", "mark", "ol",
+        "p", "pre", "s", "strong", "sub", "sup", "table", "tbody", "td", "th", "thead", "tr", "u", "ul",
     ],
     ALLOWED_ATTR: ["align", "data-lang", "href", "start", "title"],
     // These are no addresses.

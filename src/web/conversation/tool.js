@@ -121,8 +121,7 @@ function tallyOfPatch(patch) {
  * @param {any} input
  */
 function tallyOfInput(name, input) {
-    const tallies = (changesOf(name, input) ?? []).map(([before, after]) => tally(lineDiff(before, after)));
-    return tallies.reduce((all, one) => ({ added: all.added + one.added, removed: all.removed + one.removed }), { added: 0, removed: 0 });
+    return tally((changesOf(name, input) ?? []).flatMap(([before, after]) => lineDiff(before, after)));
 }
 
 /**
@@ -143,6 +142,9 @@ const ROWS_MAX = 300;
 /** Tools of which the file's name tells everything that was put in. */
 const READERS = new Set(["Read", "LS"]);
 
+/** Those whose answer says nothing more. */
+const SILENT = new Set(["TodoWrite", "ExitPlanMode"]);
+
 /** Those whose answer is a text for people. */
 const WRITERS = new Set(["Task", "Agent", "WebFetch", "WebSearch"]);
 
@@ -156,7 +158,7 @@ export function toolBody(item, input, context) {
     const failed = item.state === "failed";
     const made = intoBody(item, input, context);
     // What such a tool answers is what one sees already.
-    const silent = !failed && (changesOf(item.name, input) || item.name === "TodoWrite" || item.name === "ExitPlanMode");
+    const silent = !failed && (changesOf(item.name, input) || SILENT.has(item.name));
     if (!silent) made.push(...outOf(item));
     return made;
 }
@@ -168,7 +170,8 @@ export function toolBody(item, input, context) {
  * @returns {[string, string][] | null}
  */
 export function changesOf(name, input) {
-    const pair = (/** @type {any} */ edit) => /** @type {[string, string]} */ ([text(edit?.old_string), text(edit?.new_string)]);
+    /** @type {(edit: any) => [string, string]} */
+    const pair = (edit) => [text(edit?.old_string), text(edit?.new_string)];
     if (name === "Edit") return [pair(input)];
     if (name === "MultiEdit" && Array.isArray(input.edits)) return input.edits.map(pair);
     if (name === "Write") return [["", text(input.content)]];
@@ -190,7 +193,8 @@ function intoBody(item, input, context) {
         // Claude's own numbers are those of the file; where it gives none, the pieces have none.
         const rows = patch ? [patch] : changes.map(([before, after]) => hunks(lineDiff(before, after)));
         const numbered = patch !== null || item.name === "Write";
-        return [h("p", { class: "dim path" }, within(path, context.cwd())), ...rows.map((rows) => diff(rows, numbered))];
+        const file = h("p", { class: "dim path" }, within(path, context.cwd()));
+        return [file, ...rows.map((rows) => diff(rows, numbered))];
     }
     if (item.name === "Bash" && typeof input.command === "string") {
         const about = input.description && h("p", { class: "dim" }, text(input.description));
@@ -230,8 +234,8 @@ export function diff(rows, numbered) {
         draw(rows.slice(ROWS_MAX));
         if (more) more.remove();
     } }, `Show all (${rows.length} lines)`);
-    return h("div", { class: "diff" },
-        h("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": "Changed lines" }, h("table", null, body)), more);
+    const frame = { class: "scroll", tabindex: 0, role: "group", "aria-label": "Changed lines" };
+    return h("div", { class: "diff" }, h("div", frame, h("table", null, body)), more);
 }
 
 /**

@@ -62,7 +62,8 @@ export class ConversationView {
     /**
      * @param {HTMLElement} element the scrolling one, with role log
      * @param {{
-     *   loadOlder: () => Promise<boolean>, fetchEvent: (seq: number) => Promise<object | null>, jumpButton: HTMLButtonElement,
+     *   loadOlder: () => Promise<boolean>, fetchEvent: (seq: number) => Promise<object | null>,
+     *   jumpButton: HTMLButtonElement,
      * }} options `loadOlder`: false where there is no more
      */
     constructor(element, options) {
@@ -227,7 +228,8 @@ export class ConversationView {
         const element = this.#element;
         if (this.#following) element.scrollTop = element.scrollHeight;
         else if (this.#anchor?.element.isConnected) {
-            const off = this.#anchor.element.getBoundingClientRect().top - element.getBoundingClientRect().top - this.#anchor.top;
+            const top = this.#anchor.element.getBoundingClientRect().top - element.getBoundingClientRect().top;
+            const off = top - this.#anchor.top;
             if (Math.abs(off) >= 1) element.scrollTop += off;
         }
         this.#lastTop = element.scrollTop;

@@ -64,7 +64,8 @@ const NAMES = {
 
 /** Fields that tell most, the best first. */
 const FIELDS = [
-    "file_path", "notebook_path", "command", "pattern", "query", "url", "description", "subject", "skill", "path", "prompt",
+    "file_path", "notebook_path", "command", "pattern", "query", "url", "description", "subject", "skill", "path",
+    "prompt",
 ];
 
 /** @param {string} name */
@@ -96,8 +97,8 @@ export function aboutOf(name, input, cwd = "") {
     if (!field) return "";
     const value = line(input[field]);
     if (!field.endsWith("path")) return value;
-    const edits = Array.isArray(input.edits) && input.edits.length > 1 ? ` (${plural(input.edits.length, "change")})` : "";
-    return within(value, cwd) + edits;
+    const edits = Array.isArray(input.edits) ? input.edits.length : 0;
+    return within(value, cwd) + (edits > 1 ? ` (${edits} changes)` : "");
 }
 
 /**
@@ -134,7 +135,7 @@ const TITLES = {
 /** Said where the server has no sentence of its own. @type {Record<string, string>} */
 const ADVICE = {
     not_logged_in: "Run `claude` in a terminal on the server's machine and log in, then ask again.",
-    bad_key: "Run `claude` in a terminal on the server's machine and log in, or correct the key in the server's environment.",
+    bad_key: "Run `claude` in a terminal on the server's machine and log in, or correct the key in its environment.",
     account_refused: "Run `claude` in a terminal on the server's machine to see what it wants.",
     billing: "Check the account's balance or plan, then ask again.",
     api_rate_limited: "Wait until it is renewed, then ask again.",

@@ -58,32 +58,44 @@ test("only what is near a change is shown", () => {
   assert.deepEqual(hunks(lineDiff("a", "a")), []);
 });
 
-table("Claude Code's own patches", (patch) => fromPatch(patch)?.map((row) => [row.sign + row.text, row.old, row.new]) ?? null, [
+table("Claude Code's own patches", (patch) => fromPatch(patch)?.map((row) => [row.sign + row.text, row.old,
+  row.new]) ?? null, [
   [undefined, null], [[], null], [[{ lines: 3 }], null], ["x", null],
-  [[{ oldStart: 5, newStart: 6, lines: [" a", "-b", "+c", "\\ No newline at end of file"] }], [[" a", 5, 6], ["-b", 6, undefined], ["+c", undefined, 7]]],
+  [[{ oldStart: 5, newStart: 6, lines: [" a", "-b", "+c", "\\ No newline at end of file"] }],
+    [[" a", 5, 6], ["-b", 6, undefined], ["+c", undefined, 7]]],
   [[{ oldStart: 1, newStart: 1, lines: ["+a"] }, { oldStart: 9, newStart: 10, lines: ["-b"] }],
     [["+a", undefined, 1], ["…", undefined, undefined], ["-b", 9, undefined]]],
 ]);
 
 table("JSON of which only the beginning is there", partialJson, [
-  ["", undefined], ["{", {}], ["[", []], ['{"a', {}], ['{"a"', {}], ['{"a":', {}], ['{"a":1', { a: 1 }], ['{"a":tr', {}],
-  ['{"a":"x', { a: "x" }], ['{"a":"x\\', { a: "x" }], ['{"a":"x\\n', { a: "x\n" }], ['{"a":"x\\u00', { a: "x" }], ['{"a":"x\\\\', { a: "x\\" }],
-  ['{"a":"x\\u0041', { a: "xA" }], ['{"a":"x","b', { a: "x" }], ['{"a":[{"b":"c', { a: [{ b: "c" }] }], ['{"a":[1,2,', { a: [1, 2] }],
+  ["", undefined], ["{", {}], ["[", []], ['{"a', {}], ['{"a"', {}], ['{"a":', {}], ['{"a":1', { a: 1 }],
+    ['{"a":tr', {}],
+  ['{"a":"x', { a: "x" }], ['{"a":"x\\', { a: "x" }], ['{"a":"x\\n', { a: "x\n" }], ['{"a":"x\\u00', { a: "x" }],
+    ['{"a":"x\\\\', { a: "x\\" }],
+  ['{"a":"x\\u0041', { a: "xA" }], ['{"a":"x","b', { a: "x" }], ['{"a":[{"b":"c', { a: [{ b: "c" }] }],
+    ['{"a":[1,2,', { a: [1, 2] }],
   ['{"a":"}]"', { a: "}]" }], ['{"a":1}', { a: 1 }], ["nonsense", undefined], ['"half', "half"],
 ]);
 
 table("a text that is being written reads as it will", ([block, type = "paragraph"]) => mend(block, type), [
-  [["plain"], "plain"], [["a **bold"], "a **bold**"], [["a **bold*"], "a **bold**"], [["a **bold**"], "a **bold**"], [["a **"], "a "], [["a *"], "a "],
-  [["a *em"], "a *em*"], [["a *em*"], "a *em*"], [["2 * 3"], "2 * 3"], [["a `co"], "a `co`"], [["a `"], "a "], [["a `co`"], "a `co`"],
-  [["a ``co`x"], "a ``co`x``"], [["`a ** b` c"], "`a ** b` c"], [["see [here](http://e"], "see here"], [["see [here](http://e)"], "see [here](http://e)"],
-  [["![pic](http://e"], "pic"], [["~~gone"], "~~gone~~"], [["title\n-"], "title"], [["title\n=="], "title"], [["text\n``"], "text"], [["text\n1."], "text"],
-  [["| a | b |"], ""], [["| a | b |\n| -"], ""], [["text\n| a"], "text"], [["- a\n- **b", "list"], "- a\n- **b**"], [["- a\n-", "list"], "- a"],
-  [["- 2 ** 3\n- b", "list"], "- 2 ** 3\n- b"], [["|a|\n|-|\n|**b", "table"], "|a|\n|-|\n|**b**"], [["snake_case_name"], "snake_case_name"],
+  [["plain"], "plain"], [["a **bold"], "a **bold**"], [["a **bold*"], "a **bold**"], [["a **bold**"], "a **bold**"],
+  [["a **"], "a "], [["a *"], "a "],
+  [["a *em"], "a *em*"], [["a *em*"], "a *em*"], [["2 * 3"], "2 * 3"], [["a `co"], "a `co`"], [["a `"], "a "],
+  [["a `co`"], "a `co`"],
+  [["a ``co`x"], "a ``co`x``"], [["`a ** b` c"], "`a ** b` c"], [["see [here](http://e"], "see here"],
+  [["see [here](http://e)"], "see [here](http://e)"],
+  [["![pic](http://e"], "pic"], [["~~gone"], "~~gone~~"], [["title\n-"], "title"], [["title\n=="], "title"],
+  [["text\n``"], "text"], [["text\n1."], "text"],
+  [["| a | b |"], ""], [["| a | b |\n| -"], ""], [["text\n| a"], "text"], [["- a\n- **b", "list"], "- a\n- **b**"],
+  [["- a\n-", "list"], "- a"],
+  [["- 2 ** 3\n- b", "list"], "- 2 ** 3\n- b"], [["|a|\n|-|\n|**b", "table"], "|a|\n|-|\n|**b**"],
+  [["snake_case_name"], "snake_case_name"],
 ]);
 
 test("mending takes no time worth mentioning", () => {
   const begun = performance.now();
-  for (const part of ["[", "*", "**a ", "`", "` a``", "[a](", "_a_b", "|", "\n- ", "\n|", "> "]) mend(part.repeat(1000), "paragraph");
+  for (const part of ["[", "*", "**a ", "`", "` a``", "[a](", "_a_b", "|", "\n- ", "\n|",
+    "> "]) mend(part.repeat(1000), "paragraph");
   assert.ok(performance.now() - begun < 1500, `${performance.now() - begun} ms`);
 });
 
@@ -94,25 +106,33 @@ table("counts", count, [[0, "0"], [999, "999"], [1234, "1.2k"], [9999, "10k"], [
 table("sizes", size, [[5, "5 bytes"], [1500, "2 kB"], [2_345_678, "2.3 MB"]]);
 
 table("the beginning of a long text", ([text, lines, chars]) => cut(text, lines, chars), [
-  [["a\nb\nc", 2, 100], "a\nb"], [["a\nb", 2, 100], "a\nb"], [["abcdef", 2, 3], "abc"], [["", 2, 3], ""], [["ab\ncdefgh", 9, 4], "ab\nc"],
+  [["a\nb\nc", 2, 100], "a\nb"], [["a\nb", 2, 100], "a\nb"], [["abcdef", 2, 3], "abc"], [["", 2, 3], ""],
+  [["ab\ncdefgh", 9, 4], "ab\nc"],
 ]);
 
-table("tools by name", nameOf, [["Bash", "Bash"], ["TodoWrite", "To-do list"], ["mcp__git_hub__create_issue", "git_hub: create issue"], ["", "Tool"],
+table("tools by name", nameOf, [["Bash", "Bash"], ["TodoWrite", "To-do list"],
+  ["mcp__git_hub__create_issue", "git_hub: create issue"], ["", "Tool"],
   ["constructor", "constructor"]]);
 table("what tools are about", ([name, input]) => aboutOf(name, input, "/home/me"), [
-  [["Bash", { command: "ls\nrm", description: "List" }], "ls"], [["Read", { file_path: "/home/me/a.rs" }], "a.rs"], [["Read", { file_path: "/etc/x" }], "/etc/x"],
-  [["Task", { description: "Look", prompt: "long" }], "Look"], [["TodoWrite", { todos: [{ status: "completed" }, null] }], "1 of 2 done"],
-  [["MultiEdit", { file_path: "/b", edits: [1, 2] }], "/b (2 changes)"], [["AskUserQuestion", { questions: [{ question: "A?" }, {}] }], "A? (and 1 more)"],
-  [["X", null], ""], [["X", "text"], ""], [["X", { n: 1 }], ""], [["TaskUpdate", { taskId: "3", status: "in_progress" }], "3 in progress"],
+  [["Bash", { command: "ls\nrm", description: "List" }], "ls"], [["Read", { file_path: "/home/me/a.rs" }], "a.rs"],
+  [["Read", { file_path: "/etc/x" }], "/etc/x"],
+  [["Task", { description: "Look", prompt: "long" }], "Look"],
+  [["TodoWrite", { todos: [{ status: "completed" }, null] }], "1 of 2 done"],
+  [["MultiEdit", { file_path: "/b", edits: [1, 2] }], "/b (2 changes)"],
+  [["AskUserQuestion", { questions: [{ question: "A?" }, {}] }], "A? (and 1 more)"],
+  [["X", null], ""], [["X", "text"], ""], [["X", { n: 1 }], ""],
+  [["TaskUpdate", { taskId: "3", status: "in_progress" }], "3 in progress"],
   [["AskUserQuestion", { questions: [] }], ""],
 ]);
 
 test("every trouble has a name and says what to do", () => {
-  for (const code of ["not_logged_in", "bad_key", "account_refused", "billing", "api_rate_limited", "no_network", "model_refused", "overloaded",
+  for (const code of ["not_logged_in", "bad_key", "account_refused", "billing", "api_rate_limited", "no_network",
+    "model_refused", "overloaded",
     "prompt_too_long", "api_error"]) {
     assert.ok(titleOf(code));
     assert.ok(adviceFor(code));
   }
   assert.equal(titleOf("toString"), undefined);
 });
-table("sentences", sentence, [["", ""], ["ask again", "Ask again."], ["Done.", "Done."], ["`x` is", "`x` is."], [" why? ", "Why?"]]);
+table("sentences", sentence, [["", ""], ["ask again", "Ask again."], ["Done.", "Done."], ["`x` is", "`x` is."],
+  [" why? ", "Why?"]]);

@@ -10,7 +10,8 @@ const delta = (seq, part, event, parent = null) =>
   said("claudeEvent", { seq, part, event: { type: "stream_event", event, parent_tool_use_id: parent } });
 const assistant = (seq, id, content, more = {}) =>
   line(seq, { type: "assistant", message: { id, content }, parent_tool_use_id: null, ...more });
-const user = (seq, content, more = {}) => line(seq, { type: "user", message: { content }, parent_tool_use_id: null, ...more });
+const user = (seq, content, more = {}) => line(seq, { type: "user", message: { content }, parent_tool_use_id: null,
+  ...more });
 const prompt = (seq, text, more = {}) => said("prompt", { seq, text, promptId: `p${seq}`, ...more });
 const use = (id, name = "Bash", input = { command: "ls" }) => ({ type: "tool_use", id, name, input });
 const result = (id, content = "out", more = {}) => ({ type: "tool_result", tool_use_id: id, content, ...more });
@@ -60,13 +61,16 @@ const cases = {
     ["prompt:hi", "text:hello", "result:done"],
   ],
   "deltas and the whole are one item": [
-    [delta(0, 1, start("m")), delta(0, 2, open(0, textBlock(""))), delta(0, 3, grow(0, "he")), delta(0, 4, grow(0, "llo")),
+    [delta(0, 1, start("m")), delta(0, 2, open(0, textBlock(""))), delta(0, 3, grow(0, "he")),
+      delta(0, 4, grow(0, "llo")),
       assistant(1, "m", [textBlock("hello")]), delta(1, 1, stop(0))],
     ["text:hello"],
   ],
   "two blocks of one message, each whole when it is complete": [
-    [delta(0, 1, start("m")), delta(0, 2, open(0, textBlock(""))), delta(0, 3, grow(0, "one")), assistant(1, "m", [textBlock("one")]),
-      delta(1, 1, stop(0)), delta(1, 2, open(1, textBlock(""))), delta(1, 3, grow(1, "tw")), assistant(2, "m", [textBlock("two")])],
+    [delta(0, 1, start("m")), delta(0, 2, open(0, textBlock(""))), delta(0, 3, grow(0, "one")),
+      assistant(1, "m", [textBlock("one")]),
+      delta(1, 1, stop(0)), delta(1, 2, open(1, textBlock(""))), delta(1, 3, grow(1, "tw")),
+        assistant(2, "m", [textBlock("two")])],
     ["text:one", "text:two"],
   ],
   "the stop before the whole": [
@@ -88,15 +92,18 @@ const cases = {
     ["text~?:llo"],
   ],
   "and it is one item": [
-    [line(5, { type: "system", subtype: "status" }), delta(5, 7, grow(0, "llo")), assistant(6, "m", [textBlock("hello")])],
+    [line(5, { type: "system", subtype: "status" }), delta(5, 7, grow(0, "llo")),
+      assistant(6, "m", [textBlock("hello")])],
     ["text:hello"],
   ],
   "a hole in the deltas is known, and filled by the whole": [
-    [delta(0, 1, start("m")), delta(0, 2, open(0, textBlock(""))), delta(0, 3, grow(0, "a")), delta(0, 5, grow(0, "c"))],
+    [delta(0, 1, start("m")), delta(0, 2, open(0, textBlock(""))), delta(0, 3, grow(0, "a")),
+      delta(0, 5, grow(0, "c"))],
     ["text~?:ac"],
   ],
   "a delta twice": [
-    [delta(0, 1, start("m")), delta(0, 2, open(0, textBlock(""))), delta(0, 3, grow(0, "a")), delta(0, 3, grow(0, "a"))],
+    [delta(0, 1, start("m")), delta(0, 2, open(0, textBlock(""))), delta(0, 3, grow(0, "a")),
+      delta(0, 3, grow(0, "a"))],
     ["text~:a"],
   ],
   "an event twice": [[prompt(1, "hi"), prompt(1, "hi"), done(2), prompt(1, "hi")], ["prompt:hi", "result:done"]],
@@ -107,13 +114,16 @@ const cases = {
     ["thinking:hmm"],
   ],
   "thoughts that are withheld are none": [
-    [assistant(1, "m", [{ type: "thinking", thinking: "", signature: "x" }, { type: "redacted_thinking", data: "x" }])], [],
+    [assistant(1, "m", [{ type: "thinking", thinking: "", signature: "x" },
+      { type: "redacted_thinking", data: "x" }])], [],
   ],
   "a tool and its result": [
     [assistant(1, "m", [use("t")]), user(2, [result("t", [textBlock("a"), textBlock("b")])])], ["tool:Bash:done:a\nb"],
   ],
-  "a tool's error": [[assistant(1, "m", [use("t")]), user(2, [result("t", "no", { is_error: true })])], ["tool:Bash:failed:no"]],
-  "a tool without a result ends with its turn": [[assistant(1, "m", [use("t")]), done(2)], ["tool:Bash:ended:-", "result:done"]],
+  "a tool's error": [[assistant(1, "m", [use("t")]), user(2, [result("t", "no", { is_error: true })])],
+    ["tool:Bash:failed:no"]],
+  "a tool without a result ends with its turn": [[assistant(1, "m", [use("t")]), done(2)],
+    ["tool:Bash:ended:-", "result:done"]],
   "and with its process": [
     [assistant(1, "m", [use("t")]), said("notice", { seq: 2, level: "warning", code: "agent_exited", text: "x" })],
     ["tool:Bash:ended:-", "notice:agent_exited"],
@@ -122,24 +132,28 @@ const cases = {
     [assistant(1, "m", [use("t")]), done(2), user(3, [result("t")])], ["tool:Bash:done:out", "result:done"],
   ],
   "a sub-agent is within its tool": [
-    [assistant(1, "m", [use("t", "Task")]), assistant(2, "s", [textBlock("look"), use("u", "Grep")], { parent_tool_use_id: "t" }),
+    [assistant(1, "m", [use("t", "Task")]), assistant(2, "s", [textBlock("look"), use("u", "Grep")],
+      { parent_tool_use_id: "t" }),
       user(3, [result("u", "found")], { parent_tool_use_id: "t" }), user(4, [result("t", "it")])],
     ["tool:Task:done:it[text:look, tool:Grep:done:found]"],
   ],
   "deltas of a sub-agent and of Claude at the same time": [
-    [assistant(1, "m", [use("t", "Task")]), delta(1, 1, start("s"), "t"), delta(1, 2, open(0, textBlock("")), "t"), delta(1, 3, start("n")),
+    [assistant(1, "m", [use("t", "Task")]), delta(1, 1, start("s"), "t"), delta(1, 2, open(0, textBlock("")), "t"),
+      delta(1, 3, start("n")),
       delta(1, 4, open(0, textBlock(""))), delta(1, 5, grow(0, "in"), "t"), delta(1, 6, grow(0, "out"))],
     ["tool:Task:running:-[text~:in]", "text~:out"],
   ],
   "sub-agents of each other go round in no circle": [
-    [assistant(1, "m", [use("a", "Task")], { parent_tool_use_id: "b" }), assistant(2, "n", [use("b", "Task")], { parent_tool_use_id: "a" })],
+    [assistant(1, "m", [use("a", "Task")], { parent_tool_use_id: "b" }),
+      assistant(2, "n", [use("b", "Task")], { parent_tool_use_id: "a" })],
     ["tool:Task:running:-[tool:Task:running:-]"],
   ],
   "an echo of the prompt is no second prompt": [
     [prompt(1, "hi", { userMessageId: "u" }), user(2, "hi", { isReplay: true, uuid: "u" })], ["prompt:hi"],
   ],
   "what a slash command prints": [
-    [user(1, "<local-command-stdout>\ncost: 3\n</local-command-stdout>"), line(2, { type: "system", subtype: "local_command_output", content: "x" })],
+    [user(1, "<local-command-stdout>\ncost: 3\n</local-command-stdout>"),
+      line(2, { type: "system", subtype: "local_command_output", content: "x" })],
     ["output:cost: 3", "output:x"],
   ],
   "stopped by the user": [
@@ -147,8 +161,10 @@ const cases = {
       line(3, { type: "result", subtype: "error_during_execution", is_error: true, errors: ["[diagnostic]"] })],
     ["prompt:hi", "result:interrupted"],
   ],
-  "stopped, says the demo agent": [[line(1, { type: "result", subtype: "error_during_execution", is_error: true })], ["result:interrupted"]],
-  "too many turns": [[line(1, { type: "result", subtype: "error_max_turns", is_error: true })], ["result:failed:max turns"]],
+  "stopped, says the demo agent": [[line(1, { type: "result", subtype: "error_during_execution", is_error: true })],
+    ["result:interrupted"]],
+  "too many turns": [[line(1, { type: "result", subtype: "error_max_turns", is_error: true })],
+    ["result:failed:max turns"]],
   "a failed call is told once": [
     [assistant(1, "m", [textBlock("API Error: 529")], { error: "overloaded" }),
       line(2, { type: "result", subtype: "success", is_error: true, result: "API Error: 529" }),
@@ -161,7 +177,8 @@ const cases = {
     ["permission:allow:Bash:client-1"],
   ],
   "tries again, until it answers": [
-    [line(1, { type: "system", subtype: "api_retry", attempt: 1, max_retries: 9 }), line(2, { type: "system", subtype: "api_retry", attempt: 2, max_retries: 9 }),
+    [line(1, { type: "system", subtype: "api_retry", attempt: 1, max_retries: 9 }),
+      line(2, { type: "system", subtype: "api_retry", attempt: 2, max_retries: 9 }),
       assistant(3, "m", [textBlock("a")])],
     ["retry:2/9:true", "text:a"],
   ],
@@ -170,12 +187,15 @@ const cases = {
     ["boundary:Claude goes on with a summary of what is above, of 150k tokens"],
   ],
   "an unknown block, an unknown line": [
-    [assistant(1, "m", [{ type: "hologram", x: 1 }]), line(2, { type: "never_heard_of" }), line(3, "no object"), said("unheard", { seq: 4 })],
+    [assistant(1, "m", [{ type: "hologram", x: 1 }]), line(2, { type: "never_heard_of" }), line(3, "no object"),
+      said("unheard", { seq: 4 })],
     ["other:hologram"],
   ],
   "a shape that is not as expected costs itself only": [
-    [assistant(1, "m", [null, 3, "x", { type: "tool_use", id: null, input: 5 }]), line(2, { type: "assistant", message: null }),
-      line(3, { type: "user", message: { content: [{ type: "tool_result", content: { a: 1 } }] } }), said("notice", null), prompt(5, "on")],
+    [assistant(1, "m", [null, 3, "x", { type: "tool_use", id: null, input: 5 }]),
+      line(2, { type: "assistant", message: null }),
+      line(3, { type: "user", message: { content: [{ type: "tool_result", content: { a: 1 } }] } }),
+        said("notice", null), prompt(5, "on")],
     ["other:?", "other:?", "tool::ended:-", 'tool::done:{\n  "a": 1\n}', "prompt:on"],
   ],
   "too large, and damaged": [
@@ -188,7 +208,8 @@ const cases = {
     ["prompt:hi", "result:failed:gone"],
   ],
   "a response beside Claude's own line": [
-    [prompt(1, "hi"), done(2), said("claudeResponse", { seq: 2, promptId: "p1", status: "done" })], ["prompt:hi", "result:done"],
+    [prompt(1, "hi"), done(2), said("claudeResponse", { seq: 2, promptId: "p1", status: "done" })],
+      ["prompt:hi", "result:done"],
   ],
 };
 
@@ -198,11 +219,14 @@ for (const [name, [events, expected]] of Object.entries(cases)) {
 
 /** A conversation with everything in it whose parts may be on different pages. */
 const long = [
-  prompt(1, "one"), assistant(2, "a", [use("t1", "Task")]), assistant(3, "s", [use("t2", "Grep")], { parent_tool_use_id: "t1" }),
-  user(4, [result("t2", "found")], { parent_tool_use_id: "t1" }), assistant(5, "s", [textBlock("in")], { parent_tool_use_id: "t1" }),
+  prompt(1, "one"), assistant(2, "a", [use("t1", "Task")]), assistant(3, "s", [use("t2", "Grep")],
+    { parent_tool_use_id: "t1" }),
+  user(4, [result("t2", "found")], { parent_tool_use_id: "t1" }),
+    assistant(5, "s", [textBlock("in")], { parent_tool_use_id: "t1" }),
   said("permissionRequest", { seq: 6, requestId: "r", toolName: "Bash" }),
   said("permissionResolved", { seq: 7, requestId: "r", behavior: "deny", by: "me" }), user(8, [result("t1", "end")]),
-  done(9, { total_cost_usd: 0.5 }), prompt(10, "two"), assistant(11, "b", [textBlock("x")]), assistant(12, "b", [use("t3")]),
+  done(9, { total_cost_usd: 0.5 }), prompt(10, "two"), assistant(11, "b", [textBlock("x")]),
+    assistant(12, "b", [use("t3")]),
   done(13, { total_cost_usd: 0.75 }), prompt(14, "three"), done(15, { total_cost_usd: 0.125 }),
 ];
 
@@ -245,7 +269,8 @@ test("a page that overlaps adds nothing twice", () => {
 test("what was too large comes into its place", () => {
   const events = [prompt(1, "a"), said("claudeEvent", { seq: 2, truncated: true, bytes: 1e6 }), done(3)];
   for (const whole of [{ sessionId: "s", seq: 2, event: assistant(2, "m", [textBlock("big")]).data.event },
-    assistant(2, "m", [textBlock("big")]).data.event, { name: "claudeEvent", data: assistant(2, "m", [textBlock("big")]).data }]) {
+    assistant(2, "m", [textBlock("big")]).data.event, { name: "claudeEvent",
+      data: assistant(2, "m", [textBlock("big")]).data }]) {
     const transcript = fold(events);
     transcript.fill(2, whole);
     transcript.fill(2, whole);
@@ -254,21 +279,25 @@ test("what was too large comes into its place", () => {
 });
 
 test("a large result comes to its tool", () => {
-  const transcript = fold([assistant(1, "m", [use("t")]), said("claudeEvent", { seq: 2, truncated: true, bytes: 1e6 }), done(3)]);
+  const transcript = fold([assistant(1, "m", [use("t")]), said("claudeEvent", { seq: 2, truncated: true, bytes: 1e6 }),
+    done(3)]);
   transcript.fill(2, user(2, [result("t", "all of it")]).data);
   assert.deepEqual(shown(transcript), ["tool:Bash:done:all of it", "result:done"]);
 });
 
 test("a picture that was sent is found in the echo", () => {
   const image = { type: "image", source: { type: "base64", media_type: "image/png", data: "AAAA" } };
-  const { items } = fold([prompt(1, "see", { userMessageId: "u" }), user(2, [image, textBlock("see")], { isReplay: true, uuid: "u" })]);
+  const { items } = fold([prompt(1, "see", { userMessageId: "u" }),
+    user(2, [image, textBlock("see")], { isReplay: true, uuid: "u" })]);
   assert.deepEqual(items[0].pictures, [{ mediaType: "image/png", data: "AAAA" }]);
 });
 
 test("a tool's input is seen while it is written", async () => {
   const { inputOf } = await import("../../../src/web/conversation/messages.js");
-  const json = (partial_json) => ({ type: "content_block_delta", index: 0, delta: { type: "input_json_delta", partial_json } });
-  const transcript = fold([delta(0, 1, start("m")), delta(0, 2, open(0, use("t", "Write", {}))), delta(0, 3, json('{"file_path":"/a')),
+  const json = (partial_json) => ({ type: "content_block_delta", index: 0,
+    delta: { type: "input_json_delta", partial_json } });
+  const transcript = fold([delta(0, 1, start("m")), delta(0, 2, open(0, use("t", "Write", {}))),
+    delta(0, 3, json('{"file_path":"/a')),
     delta(0, 4, json('.rs","content":"x'))]);
   assert.deepEqual(inputOf(transcript.items[0]), { file_path: "/a.rs", content: "x" });
 });
