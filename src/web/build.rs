@@ -16,8 +16,13 @@ const MODULES: [(&str, &str); 4] = [
     ("vendor/socket.io.js", "socket.io-client/dist/socket.io.esm.min.js"),
     ("vendor/marked.js", "marked/lib/marked.esm.js"),
     ("vendor/purify.js", "dompurify/dist/purify.es.mjs"),
-    ("vendor/highlight.js", "@highlightjs/cdn-assets/es/highlight.min.js"),
+    ("vendor/highlight.js", "@highlightjs/cdn-assets/es/core.min.js"),
 ];
+
+/// The languages that code is coloured in, each a file of its own: a page loads those that it shows.
+const LANGUAGES: &str = "bash c clojure cpp csharp css dart diff dockerfile elixir erlang go gradle graphql groovy haskell \
+    http ini java javascript json julia kotlin latex less lua makefile markdown nginx nix objectivec ocaml perl php powershell \
+    properties protobuf python r ruby rust scala scss shell sql swift typescript vim wasm xml yaml";
 
 /// What users of Socket.IO expect the server to have of its client.
 const CLIENT: [(&str, &str); 3] = [
@@ -33,8 +38,8 @@ const LICENCES: [(&str, &str); 4] = [
     ("highlight.js", "@highlightjs/cdn-assets/LICENSE"),
 ];
 
-/// Not before the first paint: the page asks for it when there is code to colour.
-const LAZY: &str = "vendor/highlight.js";
+/// Not before the first paint: the page asks for these when there is code to colour.
+const LAZY: [&str; 3] = ["vendor/highlight.js", "vendor/languages.js", "vendor/languages/"];
 
 /// A file as it is served.
 struct File {
@@ -50,18 +55,21 @@ fn main() {
     println!("cargo::rerun-if-changed={}", here.display());
     let mut files = Vec::new();
     own_files(here, "", &mut files);
-    let missing = MODULES.iter().chain(&CLIENT).chain(&LICENCES).find(|(_, path)| !packages.join(path).is_file());
-    if let (Some((_, path)), true) = (missing, packages.exists()) {
+    let modules = modules();
+    let named = || modules.iter().map(|(_, path)| path.as_str()).chain(CLIENT.map(|(_, path)| path));
+    let missing = named().chain(LICENCES.map(|(_, path)| path)).find(|path| !packages.join(path).is_file());
+    if let (Some(path), true) = (missing, packages.exists()) {
         println!("cargo::warning=the server is built without its page: there is no {}", packages.join(path).display());
     }
     // Cargo takes a missing file for a changed one: so the build runs again when it is there.
-    for (_, path) in MODULES.iter().chain(&CLIENT) {
+    for path in named() {
         println!("cargo::rerun-if-changed={}", packages.join(path).display());
     }
     let mut table =
         String::from("/// What is served; nothing, where the build had no packages.\npub static FILES: &[File] = &[\n");
     if missing.is_none() {
-        files.extend(MODULES.iter().map(|(name, path)| from_package(name, &packages.join(path))));
+        files.extend(modules.iter().map(|(name, path)| from_package(name, &packages.join(path))));
+        files.push(languages(&packages));
         files.push(licences(&packages));
         files.sort_by(|a, b| a.name.cmp(&b.name));
         let folder = format!("assets/{:016x}", hash_of(here, &files));
@@ -84,6 +92,12 @@ fn main() {
     write(&out.join("files.rs"), table.as_bytes());
 }
 
+/// What the page loads: its name there, and its path below the packages.
+fn modules() -> Vec<(String, String)> {
+    let languages = LANGUAGES.split_whitespace().map(|name| (format!("vendor/languages/{name}.js"), language(name)));
+    MODULES.iter().map(|(name, path)| ((*name).to_owned(), (*path).to_owned())).chain(languages).collect()
+}
+
 /// What lies in this folder and is for browsers; not the page itself, which is made of its template.
 fn own_files(folder: &Path, prefix: &str, files: &mut Vec<File>) {
     let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
@@ -96,19 +110,64 @@ fn own_files(folder: &Path, prefix: &str, files: &mut Vec<File>) {
                 own_files(&path, &format!("{prefix}{name}/"), files);
             }
         } else if [".js", ".css", ".svg", ".png", ".webmanifest"].iter().any(|end| name.ends_with(end)) {
-            files.push(File { name: format!("{prefix}{name}"), content: read(&path) });
+            let content = match name.rsplit('.').next() {
+                Some("js" | "css") => without_comments(&read_text(&path)),
+                _ => read(&path),
+            };
+            files.push(File { name: format!("{prefix}{name}"), content });
         }
     }
 }
 
+/// Without the lines that are nothing but comment: a third of what would be sent. Our own files only, in which no text of
+/// several lines has one that begins like a comment.
+fn without_comments(text: &str) -> Vec<u8> {
+    let mut kept = String::with_capacity(text.len());
+    let mut within = false;
+    for line in text.lines() {
+        let trimmed = line.trim_start();
+        // A type in front of something is no line of its own.
+        let alone = trimmed.find("*/").is_none_or(|end| end + 2 == trimmed.len());
+        let begins = !within && trimmed.starts_with("/*") && alone;
+        if within || begins {
+            within = !trimmed.ends_with("*/");
+        } else if !trimmed.is_empty() && !trimmed.starts_with("//") {
+            kept.push_str(line);
+            kept.push('\n');
+        }
+    }
+    kept.into_bytes()
+}
+
 /// Without the address of a source map: the maps are not served.
 fn from_package(name: &str, path: &Path) -> File {
-    let text = String::from_utf8(read(path)).expect("a script in UTF-8");
+    let text = read_text(path);
     let content = match text.rfind("//# sourceMappingURL=") {
         Some(at) => text[..at].trim_end().to_owned() + "\n",
         None => text,
     };
     File { name: name.to_owned(), content: content.into_bytes() }
+}
+
+/// A module that tells the page in which file each name of a language is; the other names are in its grammar, the last of
+/// those where one is made of another.
+fn languages(packages: &Path) -> File {
+    let mut names = Vec::new();
+    for name in LANGUAGES.split_whitespace() {
+        names.push((name.to_owned(), name));
+        let grammar = read_text(&packages.join(language(name)));
+        let list = grammar.rsplit_once("aliases:[").and_then(|(_, rest)| rest.split_once(']'));
+        let others = list.map_or("", |(list, _)| list).split(',').map(|other| other.trim_matches('"'));
+        names.extend(others.filter(|other| !other.is_empty()).map(|other| (other.to_owned(), name)));
+    }
+    let entries: Vec<_> = names.iter().map(|(other, name)| format!("[{other:?},{name:?}]")).collect();
+    let content = format!("export default new Map([{}]);\n", entries.join(","));
+    File { name: "vendor/languages.js".to_owned(), content: content.into_bytes() }
+}
+
+/// Where npm has put a language's grammar.
+fn language(name: &str) -> String {
+    format!("@highlightjs/cdn-assets/es/languages/{name}.min.js")
 }
 
 /// Whoever passes the libraries on must pass these on, too.
@@ -134,8 +193,9 @@ fn hash_of(here: &Path, files: &[File]) -> u64 {
 
 /// Every module is asked for at once: a browser finds what a module needs only when it has it.
 fn index(here: &Path, folder: &str, files: &[File]) -> String {
-    let template = String::from_utf8(read(&here.join("index.html"))).expect("a page in UTF-8");
-    let modules = files.iter().filter(|file| file.name.ends_with(".js") && file.name != LAZY);
+    let template = read_text(&here.join("index.html"));
+    let modules =
+        files.iter().filter(|file| file.name.ends_with(".js") && !LAZY.iter().any(|lazy| file.name.starts_with(lazy)));
     let links: Vec<_> =
         modules.map(|file| format!(r#"<link rel="modulepreload" href="{folder}/{}">"#, file.name)).collect();
     template.replace("<!-- modulepreload -->", &links.join("\n")).replace("{{assets}}", folder)
@@ -165,6 +225,10 @@ fn entry(table: &mut String, out: &Path, address: &str, name: &str, content: &[u
         "    File {{ path: {address:?}, content_type: {content_type:?}, etag: {etag:?}, \
          plain: include_bytes!({plain:?}), gzip: include_bytes!({gzip:?}) }},\n"
     );
+}
+
+fn read_text(path: &Path) -> String {
+    String::from_utf8(read(path)).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 fn read(path: &Path) -> Vec<u8> {

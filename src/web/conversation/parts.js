@@ -2,6 +2,7 @@
 // that copies it, and colours once it is complete and in sight.
 
 import { h } from "../dom.js";
+import { highlighted } from "./highlight.js";
 import { coloured } from "./sanitize.js";
 import { count, cut, size } from "./words.js";
 
@@ -65,11 +66,8 @@ export function codeBlock(text, language) {
 export function colour(code, text, language) {
     if (text.length > COLOURED_CHARS_MAX) return;
     waiting.set(code, async () => {
-        const { default: hljs } = await import("../vendor/highlight.js");
-        const name = language.toLowerCase();
-        if (!hljs.getLanguage(name)) return;
-        const { value } = hljs.highlight(text, { language: name, ignoreIllegals: true });
-        code.replaceChildren(coloured(value));
+        const html = await highlighted(text, language);
+        if (html !== null) code.replaceChildren(coloured(html));
     });
     sight.observe(code);
 }
