@@ -66,7 +66,8 @@ export function codeBlock(text, language) {
 export function colour(code, text, language) {
     if (text.length > COLOURED_CHARS_MAX) return;
     waiting.set(code, async () => {
-        const html = await highlighted(text, language);
+        // Where the colours cannot be had, as from a server that is gone, the code stays as it is.
+        const html = await highlighted(text, language).catch(() => null);
         if (html !== null) code.replaceChildren(coloured(html));
     });
     sight.observe(code);

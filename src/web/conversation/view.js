@@ -19,6 +19,9 @@ const ITEMS_MAX = 160;
 const FIRST_ITEMS = 24;
 const STEP_ITEMS = 6;
 
+/** The same for one who is at the edge already, and sees nothing come otherwise. */
+const HASTY_ITEMS = 20;
+
 /** So near to the end one is at the end. */
 const END_PX = 40;
 
@@ -151,8 +154,9 @@ export class ConversationView {
     #moveWindow(items) {
         const above = this.#lacksAbove();
         const below = this.#lacksBelow(items);
-        const { clientHeight } = this.#element;
-        if (above) this.#start = Math.max(0, this.#start - STEP_ITEMS);
+        const { clientHeight, scrollTop } = this.#element;
+        const step = (above && scrollTop < END_PX) || (below && this.#pxBelow() < END_PX) ? HASTY_ITEMS : STEP_ITEMS;
+        if (above) this.#start = Math.max(0, this.#start - step);
         if (this.#following) {
             this.#end = items.length;
             if (this.#end - this.#start > ITEMS_MAX) this.#start = this.#end - ITEMS_MAX / 2;
@@ -160,14 +164,14 @@ export class ConversationView {
         }
         // What comes while one reads just above the end is there when one gets to it.
         if (this.#end === this.#known) this.#end = Math.max(this.#end, Math.min(items.length, this.#start + ITEMS_MAX));
-        else if (below) this.#end = Math.min(items.length, this.#end + STEP_ITEMS);
+        else if (below) this.#end = Math.min(items.length, this.#end + step);
         if (this.#end - this.#start <= ITEMS_MAX) return;
         // Only what is well out of sight goes: otherwise it would have to come back at once.
         const { top, bottom } = this.#element.getBoundingClientRect();
-        const first = this.#components.get(items[this.#start + STEP_ITEMS])?.element.getBoundingClientRect();
-        const last = this.#components.get(items[this.#end - 1 - STEP_ITEMS])?.element.getBoundingClientRect();
-        if (above && last && last.top > bottom + 1.5 * clientHeight) this.#end -= STEP_ITEMS;
-        else if (below && first && first.bottom < top - 1.5 * clientHeight) this.#start += STEP_ITEMS;
+        const first = this.#components.get(items[this.#start + step])?.element.getBoundingClientRect();
+        const last = this.#components.get(items[this.#end - 1 - step])?.element.getBoundingClientRect();
+        if (above && last && last.top > bottom + 1.5 * clientHeight) this.#end -= step;
+        else if (below && first && first.bottom < top - 1.5 * clientHeight) this.#start += step;
     }
 
     #isNearTop() {
