@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { ask, atBothSizes, composer, conversation, openPage, realClaude, shows } from "./support.mjs";
+import { ask, atBothSizes, composer, conversation, isInState, openPage, realClaude, shows } from "./support.mjs";
 
 const card = (page) => page.getByRole("region", { name: "Claude asks" }).getByRole("article");
 
@@ -15,7 +15,7 @@ atBothSizes("Claude answers, and its answer is there after a reload", async (t, 
   const { page } = await openClaude(t, size);
   await ask(page, "say:**bold** and `code`");
   await conversation(page).locator("strong").getByText("bold").waitFor();
-  await page.getByText("Ready").first().waitFor();
+  await isInState(page, "Ready");
   await page.reload();
   await conversation(page).locator("strong").getByText("bold").waitFor();
   await page.getByText(/Claude Code 2\.\d/).first().waitFor({ state: "attached" });
@@ -29,7 +29,7 @@ atBothSizes("Claude writes a file when it may, and does not when it may not", as
   await card(page).getByRole("button", { name: "Allow once" }).click();
   await shows(page, /tool said/);
   assert.equal(readFileSync(file("allowed.txt"), "utf8"), "the text");
-  await page.getByText("Ready").first().waitFor();
+  await isInState(page, "Ready");
   await ask(page, `write:${file("denied.txt")}:the text`);
   await card(page).getByRole("button", { name: "Deny…" }).click();
   await card(page).getByRole("textbox", { name: "Reason for Claude" }).fill("never here");
@@ -51,7 +51,7 @@ atBothSizes("Claude is stopped", async (t, size) => {
   await ask(page, "slow:500:50");
   await shows(page, "w3");
   await page.getByRole("button", { name: "Stop", exact: true }).click();
-  await page.getByText("Ready").first().waitFor();
+  await isInState(page, "Ready");
   await ask(page, "say:and on");
   await shows(page, "and on");
 });
@@ -60,7 +60,7 @@ atBothSizes("files of the project are completed behind an @", async (t, size) =>
   const { server, page } = await openClaude(t, size);
   writeFileSync(join(server.root, "work", "wanted-file.txt"), "found it");
   await ask(page, "say:ready");
-  await page.getByText("Ready").first().waitFor();
+  await isInState(page, "Ready");
   await composer(page).pressSequentially("look at @wanted");
   const choice = page.getByRole("listbox", { name: "Completions" }).getByRole("option", { name: /wanted-file/ });
   await choice.waitFor();
@@ -69,7 +69,9 @@ atBothSizes("files of the project are completed behind an @", async (t, size) =>
 });
 
 atBothSizes("what the API refuses is said in plain words", async (t, size) => {
-  const { page } = await openClaude(t, size);
+  const { args, env } = await realClaude(t);
+  // Otherwise it is tried ten times, for three minutes.
+  const { page } = await openPage(t, size, { args, env: { ...env, CLAUDE_CODE_MAX_RETRIES: "0" } });
   await ask(page, "error:401:no such key");
   await page.getByRole("alert").first().waitFor();
   await shows(page, /key|log ?in/i);

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { ask, atBothSizes, badAgent, composer, conversation, openPage, shows } from "./support.mjs";
+import { ask, atBothSizes, badAgent, composer, conversation, isInState, openPage, shows } from "./support.mjs";
 
 atBothSizes("Enter sends, Shift+Enter is a line, and arrow-up brings back what was asked", async (t, size) => {
   const { page } = await openPage(t, size, { args: badAgent() });
@@ -59,7 +59,7 @@ atBothSizes("what waits is seen and can be cancelled, and the rest goes on", asy
   const { server, page } = await openPage(t, size, { args: badAgent() });
   const go = join(server.root, "go");
   await ask(page, `wait ${go}`);
-  await page.getByText("Working").first().waitFor();
+  await isInState(page, "Working");
   await ask(page, "cancel this");
   await ask(page, "keep this");
   const queue = page.getByRole("list", { name: "Waiting prompts" });
@@ -79,7 +79,7 @@ for (const way of ["button", "Escape"]) {
     await shows(page, "w3");
     if (way === "button") await page.getByRole("button", { name: "Stop", exact: true }).click();
     else await page.keyboard.press("Escape");
-    await page.getByText("Ready").first().waitFor();
+    await isInState(page, "Ready");
     await shows(page, /interrupted|stopped/i);
     await ask(page, "and on");
     await shows(page, "you said: and on");

@@ -5,7 +5,7 @@ import { once } from "node:events";
 import { createServer } from "node:net";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { ask, atBothSizes, badAgent, composer, conversation, link, openPage, openWindow, shows, startServer } from "./support.mjs";
+import { ask, atBothSizes, badAgent, composer, conversation, isInState, link, openPage, openWindow, shows, startServer } from "./support.mjs";
 
 const state = (page, text) => page.locator("#connection-text").getByText(text, { exact: true }).waitFor();
 
@@ -46,13 +46,13 @@ atBothSizes("an answer goes on where the connection was lost", async (t, size) =
   expected.push(LOST);
   const go = join(server.root, "go");
   await ask(page, `wait ${go}`);
-  await page.getByText("Working").first().waitFor();
+  await isInState(page, "Working");
   await context.setOffline(true);
   await page.evaluate(() => dispatchEvent(new Event("offline")));
   writeFileSync(go, "");
   await context.setOffline(false);
   await page.evaluate(() => dispatchEvent(new Event("online")));
-  await page.getByText("Ready").first().waitFor();
+  await isInState(page, "Ready");
   await state(page, "Connected");
   await ask(page, "history");
   await shows(page, /wait /);
@@ -109,7 +109,7 @@ atBothSizes("a process that cannot start says why", async (t, size) => {
   const { page } = await openPage(t, size, { args: [agent, "--agent-arg=exit-at-once"] });
   await ask(page, "hello");
   await page.getByText("no licence for bad agents").first().waitFor();
-  await page.getByText("Failed").first().waitFor();
+  await isInState(page, "Failed");
 });
 
 atBothSizes("a page without storage works all the same", async (t, size) => {

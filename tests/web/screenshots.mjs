@@ -47,7 +47,7 @@ try {
     for (const colours of ["light", "dark"]) {
       const page = await open(size, colours);
       if (hash) await page.goto(`${server.url}/${hash}`);
-      await page.getByText("Callers pass the error on").waitFor();
+      await page.getByRole("log").getByText("Callers pass the error on").waitFor();
       await page.locator("pre .hljs-keyword").first().waitFor();
       await page.screenshot({ path: join(folder, `answer-${name}-${colours}.png`) });
       if (name === "phone") {

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { ask, atBothSizes, badAgent, composer, conversation, link, openList, openPage, openWindow, sessionList, shows } from "./support.mjs";
+import { ask, atBothSizes, badAgent, composer, conversation, isInState, link, openList, openPage, openWindow, sessionList, shows } from "./support.mjs";
 
 const named = (page, title) => sessionList(page).getByRole("listitem").filter({ hasText: title });
 
@@ -83,7 +83,7 @@ atBothSizes("closing keeps a session, deleting asks first", async (t, size) => {
   await ask(page, "title Short lived");
   await shows(page, "said");
   await choose(page, "Short lived", "Stop its process");
-  await page.getByText("Asleep").first().waitFor();
+  await isInState(page, "Asleep");
   // Asking opens it again.
   await ask(page, "again");
   await shows(page, "you said: again");

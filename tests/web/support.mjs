@@ -131,6 +131,11 @@ export async function realClaude(t) {
   return { args: [`--agent=${process.env.CSM_TEST_CLAUDE ?? packaged}`], env };
 }
 
+/** Waits until the line below the composer says so of the session. */
+export async function isInState(page, state) {
+  await page.locator("#state-text").getByText(state).waitFor();
+}
+
 /** On a phone the list of sessions comes in from the side. */
 export async function openList(page) {
   const opener = page.getByRole("button", { name: "Sessions", exact: true });
