@@ -67,6 +67,8 @@ export class Status {
         setText(byId("title"), summary ? titleOf(summary) : "New conversation");
         setText(byId("place"), summary ? lastPart(summary.cwd) : "");
         byId("place").title = summary?.cwd ?? "";
+        const asked = conversations.current?.transcript.lastSeq || summary?.running || summary?.queue.length;
+        byId("log").dataset.empty = String(Boolean(conversations.current?.complete) && !asked);
         setText(byId("state-text"), stateOf(summary));
         byId("state").dataset.state = summary?.state ?? "";
         setText(byId("spent"), summary && summary.costUsd > 0 ? money(summary.costUsd) : "");
