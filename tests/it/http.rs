@@ -58,11 +58,9 @@ fn the_page_is_served_with_headers_that_keep_it_safe() {
     let server = server();
     let page = server.http("GET", "/", &[]);
     assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=UTF-8")));
-    for (name, value) in [
-        ("x-content-type-options", "nosniff"),
-        ("referrer-policy", "no-referrer"),
-        ("connection", "close"),
-    ] {
+    for (name, value) in
+        [("x-content-type-options", "nosniff"), ("referrer-policy", "no-referrer"), ("connection", "close")]
+    {
         assert_eq!(page.header(name), Some(value), "{name}");
     }
     assert!(page.header("content-security-policy").is_some_and(|policy| policy.contains("frame-ancestors 'none'")));
