@@ -18,7 +18,8 @@ async function newSession(page) {
   await openList(page);
   await page.getByRole("button", { name: "New", exact: true }).click();
   await page.getByRole("dialog").getByRole("button", { name: "Start" }).click();
-  await page.getByRole("dialog").waitFor({ state: "detached" });
+  // Not before it is shown: what is typed until then belongs to the one before.
+  await page.getByRole("heading", { name: "New conversation" }).waitFor();
 }
 
 atBothSizes("sessions are listed, searched and switched, and drafts stay where they were", async (t, size) => {
