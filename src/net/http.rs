@@ -19,27 +19,33 @@ use crate::proto::http::{self, BodyLength, Chunks, Framing, Head, Method, Refuse
 
 /// Serves one socket from its first byte to its last.
 pub(super) fn serve<P: Protocol>(socket: &Arc<TcpStream>, peer: SocketAddr, entry: &SocketEntry<P>) {
-    let mut exchange = Exchange { socket, peer, buffer: Vec::new(), shared: &entry.shared, entry };
-    if let Err(error) = exchange.prepare() {
-        return log::debug!("{peer}: {error}");
-    }
-    loop {
-        match exchange.next() {
-            Ok(Next::Request) => {}
-            Ok(Next::End) => {
-                entry.busy(false);
-                return linger(socket);
-            }
-            Ok(Next::Open(answer, handshake)) => {
-                entry.is_websocket();
-                return websocket::serve(&entry.shared, socket, &answer, exchange.buffer, handshake);
-            }
-            Ok(Next::Upgrade(engine, begun)) => {
-                entry.is_websocket();
-                return websocket::upgrade(&engine, socket, exchange.buffer, begun);
-            }
-            Err(error) => return log::debug!("{peer}: {error}"),
+    match until_websocket(socket, peer, entry) {
+        Ok((Next::Open(answer, handshake), first)) => {
+            websocket::serve(&entry.shared, socket, answer, first, handshake);
         }
+        Ok((Next::Upgrade(engine, begun), first)) => websocket::upgrade(&engine, socket, first, begun),
+        Ok((Next::Request | Next::End, _)) => linger(socket),
+        Err(error) => log::debug!("{peer}: {error}"),
+    }
+}
+
+/// Answers requests until the last, and returns it with what was read behind it.
+#[inline(never)] // What HTTP needs of the stack is none of that on which an idle WebSocket waits.
+fn until_websocket<P: Protocol>(
+    socket: &TcpStream,
+    peer: SocketAddr,
+    entry: &SocketEntry<P>,
+) -> io::Result<(Next<P>, Vec<u8>)> {
+    let mut exchange = Exchange { socket, peer, buffer: Vec::new(), shared: &entry.shared, entry };
+    exchange.prepare()?;
+    loop {
+        let next = exchange.next()?;
+        match &next {
+            Next::Request => continue,
+            Next::End => entry.busy(false),
+            Next::Open(..) | Next::Upgrade(..) => entry.is_websocket(),
+        }
+        return Ok((next, exchange.buffer));
     }
 }
 

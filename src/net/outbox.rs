@@ -130,6 +130,13 @@ struct Piece {
     end: usize,
 }
 
+impl Piece {
+    /// What is still to be sent.
+    fn rest(&self) -> &[u8] {
+        &self.frames.bytes()[self.sent..self.end]
+    }
+}
+
 impl Outbox {
     /// An empty outbox that holds at most `bytes_max` bytes and one push more. Without a socket the client polls.
     #[must_use]
@@ -315,7 +322,7 @@ impl Outbox {
 
     fn put_rest(&self, state: &mut State, mut piece: Piece) {
         if let Some(socket) = state.socket.as_ref().filter(|_| !state.draining && !state.held) {
-            match send_now(socket, &piece.frames.bytes()[piece.sent..piece.end]) {
+            match send_now(socket, piece.rest()) {
                 Ok(count) => piece.sent += count,
                 Err(error) => return self.fail(state, &error),
             }
@@ -337,8 +344,8 @@ impl Outbox {
             return;
         }
         if let Some(socket) = state.socket.as_ref().filter(|_| !state.draining) {
-            let pieces = state.queue.iter().map(|piece| &piece.frames.bytes()[piece.sent..piece.end]);
-            match send_now(socket, &pieces.collect::<Vec<_>>().concat()) {
+            let pieces = state.queue.iter().take(WRITE_PIECES_MAX).map(Piece::rest);
+            match send_pieces(socket, &pieces.map(IoSlice::new).collect::<Vec<_>>()) {
                 Ok(count) => state.advance(count),
                 Err(error) => return self.fail(state, &error),
             }
@@ -481,26 +488,40 @@ impl State {
 
 /// Sends what the kernel takes without waiting.
 fn send_now(socket: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    let mut sent = 0;
+    while sent < bytes.len() {
+        match send_pieces(socket, &[IoSlice::new(&bytes[sent..])])? {
+            0 => break,
+            count => sent += count,
+        }
+    }
+    Ok(sent)
+}
+
+/// The same for all pieces in one system call; it may take less than the kernel would.
+fn send_pieces(socket: &TcpStream, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
     #[cfg(target_os = "linux")]
     const FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
     // Rust's runtime ignores SIGPIPE already.
     #[cfg(not(target_os = "linux"))]
     const FLAGS: i32 = libc::MSG_DONTWAIT;
-    let mut sent = 0;
-    while sent < bytes.len() {
-        let rest = &bytes[sent..];
-        // SAFETY: the descriptor is open and the buffer is valid for its length.
-        let count = unsafe { libc::send(socket.as_raw_fd(), rest.as_ptr().cast(), rest.len(), FLAGS) };
+    // SAFETY: all zeroes is a message without address, data and options.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    // `IoSlice` has the layout of `iovec`, and what is sent is only read.
+    message.msg_iov = pieces.as_ptr().cast_mut().cast();
+    message.msg_iovlen = pieces.len() as _;
+    loop {
+        // SAFETY: the descriptor is open, and the pieces are valid for their lengths.
+        let count = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, FLAGS) };
         match usize::try_from(count) {
-            Ok(count) => sent += count,
+            Ok(count) => return Ok(count),
             Err(_) => match io::Error::last_os_error() {
-                error if error.kind() == ErrorKind::WouldBlock => break,
+                error if error.kind() == ErrorKind::WouldBlock => return Ok(0),
                 error if error.kind() == ErrorKind::Interrupted => {}
                 error => return Err(error),
             },
         }
     }
-    Ok(sent)
 }
 
 /// Gives each outbox that asks a writer thread. Runs until every asker is gone; a thread is never started by whoever

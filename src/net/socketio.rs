@@ -1,6 +1,5 @@
 //! Socket.IO on an Engine.IO connection: namespaces, and the application's clients in them.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,8 +23,29 @@ pub struct SocketIo<A: App> {
 pub struct Clients<A: App> {
     assembler: Assembler,
     connects: Budget,
-    /// By namespace. There are few, and a hash map would ask the kernel for a seed on each connection's thread.
-    connected: BTreeMap<String, Connected<A>>,
+    /// Mostly one; rarely a few, each with its own namespace.
+    connected: Vec<Connected<A>>,
+}
+
+impl<A: App> Clients<A> {
+    fn place(&self, namespace: &str) -> Option<usize> {
+        self.connected.iter().position(|connected| &*connected.client.namespace == namespace)
+    }
+
+    fn get(&mut self, namespace: &str) -> Option<&mut Connected<A>> {
+        let place = self.place(namespace)?;
+        self.connected.get_mut(place)
+    }
+
+    fn remove(&mut self, namespace: &str) -> Option<Connected<A>> {
+        self.place(namespace).map(|place| self.connected.swap_remove(place))
+    }
+
+    fn insert(&mut self, connected: Connected<A>) {
+        // Every connection has one, so what a vector takes for more would be nearly all waste.
+        self.connected.reserve_exact(1);
+        self.connected.push(connected);
+    }
 }
 
 struct Connected<A: App> {
@@ -47,18 +67,18 @@ impl<A: App> SocketIo<A> {
         match packet {
             Packet::Connect { namespace, auth } => self.on_connect(clients, peer, namespace, &auth.unwrap_or_default()),
             Packet::Disconnect { namespace } => {
-                let connected = clients.connected.remove(&namespace).ok_or(Close)?;
+                let connected = clients.remove(&namespace).ok_or(Close)?;
                 self.let_go(connected);
                 Ok(())
             }
             Packet::Event { namespace, ack, name, args, attachments } => {
-                let connected = clients.connected.get_mut(&namespace).ok_or(Close)?;
+                let connected = clients.get(&namespace).ok_or(Close)?;
                 self.app.event(&mut connected.state, Event { name, args, attachments, ack });
                 self.drop_disconnected(clients, &namespace);
                 Ok(())
             }
             Packet::Ack { namespace, id, args, attachments } => {
-                let connected = clients.connected.get(&namespace).ok_or(Close)?;
+                let connected = clients.get(&namespace).ok_or(Close)?;
                 connected.client.on_ack(id, args, attachments);
                 Ok(())
             }
@@ -85,7 +105,7 @@ impl<A: App> SocketIo<A> {
             send(&socketio::connect_error(&namespace, "Invalid namespace", None));
             return Ok(());
         }
-        if clients.connected.contains_key(&namespace) {
+        if clients.place(&namespace).is_some() {
             return Err(Close);
         }
         if let Err(error) = self.app.authorize(peer.handshake(), auth) {
@@ -95,7 +115,7 @@ impl<A: App> SocketIo<A> {
         let recovers = self.app.recovers(auth);
         if recovers && let Some(recovered) = self.recover(peer, &namespace, auth) {
             let Recovering { client, state, ticket } = recovered;
-            clients.connected.insert(namespace, Connected { state, client, ticket: Some(ticket) });
+            clients.insert(Connected { state, client, ticket: Some(ticket) });
             return Ok(());
         }
         let sid = random_sid().ok_or(Close)?;
@@ -119,7 +139,7 @@ impl<A: App> SocketIo<A> {
         match self.app.connected(client.clone(), auth, &accept) {
             Ok(state) => {
                 self.arrive(peer, ticket.as_ref());
-                clients.connected.insert(namespace.clone(), Connected { state, client, ticket });
+                clients.insert(Connected { state, client, ticket });
                 self.drop_disconnected(clients, &namespace);
             }
             Err(error) => send(&socketio::connect_error(&namespace, &error.message, Some(&error.data))),
@@ -146,8 +166,8 @@ impl<A: App> SocketIo<A> {
 
     /// The application may have disconnected the client while it was at work.
     fn drop_disconnected(&self, clients: &mut Clients<A>, namespace: &str) {
-        let over = clients.connected.get(namespace).is_some_and(|connected| connected.client.is_disconnected());
-        if over && let Some(connected) = clients.connected.remove(namespace) {
+        let over = clients.get(namespace).is_some_and(|connected| connected.client.is_disconnected());
+        if over && let Some(connected) = clients.remove(namespace) {
             self.let_go(connected);
         }
     }
@@ -166,7 +186,7 @@ impl<A: App> Protocol for SocketIo<A> {
 
     fn opened(&self, _peer: &Peer) -> Clients<A> {
         let connects = Budget::full(CONNECTS_MAX, CONNECTS_PER_SECOND, Instant::now());
-        Clients { assembler: Assembler::default(), connects, connected: BTreeMap::new() }
+        Clients { assembler: Assembler::default(), connects, connected: Vec::new() }
     }
 
     fn text(&self, clients: &mut Clients<A>, peer: &Peer, message: &str) -> Result<(), Close> {
@@ -180,7 +200,7 @@ impl<A: App> Protocol for SocketIo<A> {
     }
 
     fn closed(&self, clients: Clients<A>) {
-        for (_, Connected { state, client, ticket }) in clients.connected {
+        for Connected { state, client, ticket } in clients.connected {
             match ticket {
                 Some(ticket) => self.recoveries.leave(Recovering { client, state, ticket }),
                 None => self.app.disconnected(state),

@@ -19,12 +19,14 @@ use super::engine::{Close, Engine, Protocol};
 use super::linger::linger;
 use super::registry::Shared;
 use super::{CONTROL_FRAMES_MAX, CONTROL_FRAMES_PER_SECOND, Handshake, UPGRADE_TIMEOUT};
+use crate::proto::engineio;
 use crate::proto::fragments::{FragmentCounter, TooManyFragments};
 use crate::proto::frames::{CloseCode, Frames};
 use crate::proto::http;
+use crate::threads::release_stack;
 
-/// What one read asks the kernel for: most messages of clients are short.
-const READ_BYTES: usize = 4096;
+/// What one read asks the kernel for. Most messages of clients are short, and every idle connection keeps so much.
+const READ_BYTES: usize = 1024;
 
 /// The reading side of the socket, over which tungstenite stands.
 struct ReadHalf<P: Protocol> {
@@ -69,7 +71,7 @@ impl<P: Protocol> Write for ReadHalf<P> {
 pub(super) fn serve<P: Protocol>(
     shared: &Arc<Shared<P>>,
     socket: &Arc<TcpStream>,
-    answer: &[u8],
+    answer: Vec<u8>,
     first: Vec<u8>,
     handshake: Handshake,
 ) {
@@ -77,13 +79,14 @@ pub(super) fn serve<P: Protocol>(
     if socket.set_read_timeout(None).is_err() {
         return;
     }
-    let Some(engine) = Engine::open(shared, Some(socket.clone()), answer, handshake) else {
+    let Some(engine) = Engine::open(shared, Some(socket.clone()), &answer, handshake) else {
         let refusal = http::refused_upgrade(503, "there is no room for another connection");
         if (&mut &**socket).write_all(&refusal).is_ok() {
             linger(socket);
         }
         return;
     };
+    drop(answer);
     let mut reader = Reader::new(&engine, socket, first, None);
     reader.run_to_the_end();
 }
@@ -121,6 +124,18 @@ struct Reader<'a, P: Protocol> {
     engine: &'a Arc<Engine<P>>,
     message_bytes_max: usize,
     control_frames: Budget,
+    stack: Stack,
+}
+
+/// Whether memory lies below this thread's stack pointer that only deep calls need.
+#[derive(Clone, Copy)]
+enum Stack {
+    /// It does, since no message has come yet: the first, a CONNECT, goes deepest, and is often the last for long.
+    New,
+    /// It does, since messages were handled after it was given back.
+    Used,
+    /// Hardly.
+    GivenBack,
 }
 
 impl<'a, P: Protocol> Reader<'a, P> {
@@ -142,7 +157,7 @@ impl<'a, P: Protocol> Reader<'a, P> {
         let half = ReadHalf { socket: socket.clone(), engine: engine.clone(), probing, fragments };
         let websocket = WebSocket::from_partially_read(half, first, Role::Server, Some(config));
         let control_frames = Budget::full(CONTROL_FRAMES_MAX, CONTROL_FRAMES_PER_SECOND, Instant::now());
-        Reader { websocket, engine, message_bytes_max: max, control_frames }
+        Reader { websocket, engine, message_bytes_max: max, control_frames, stack: Stack::New }
     }
 
     /// The client tries the WebSocket out (`2probe`, `3probe`) and then says that it changes to it (`5`).
@@ -206,14 +221,31 @@ impl<'a, P: Protocol> Reader<'a, P> {
     }
 
     fn on_text(&mut self, text: &str) -> Result<(), Close> {
-        match self.engine.on_packet(text)? {
+        let left = self.engine.on_packet(text);
+        self.give_stack_back(text.starts_with(engineio::PONG));
+        match left? {
             false => Ok(()),
             true => Err(Close),
         }
     }
 
     fn on_binary(&mut self, bytes: Vec<u8>) -> Result<(), Close> {
-        self.engine.on_binary(bytes)
+        let handled = self.engine.on_binary(bytes);
+        self.give_stack_back(false);
+        handled
+    }
+
+    /// Most connections are idle, so what a thread holds while it waits counts more than what it needs at work. But a busy
+    /// client must not pay at every message: after the first, the heartbeat is the time for it.
+    fn give_stack_back(&mut self, pong: bool) {
+        self.stack = match (self.stack, pong) {
+            (Stack::New, _) | (Stack::Used, true) => {
+                release_stack();
+                Stack::GivenBack
+            }
+            (Stack::Used | Stack::GivenBack, false) => Stack::Used,
+            (Stack::GivenBack, true) => Stack::GivenBack,
+        };
     }
 
     /// The end of reading: the client has gone, or has broken the protocol.
@@ -232,6 +264,7 @@ impl<'a, P: Protocol> Reader<'a, P> {
     }
 
     /// Nothing more of the client's is looked at.
+    #[inline(never)] // Its buffer is none of the stack on which an idle connection waits.
     fn fail(&mut self, code: CloseCode) {
         self.engine.peer.connection.close(code);
         // The socket must not be closed over unread bytes: the client would get a reset in place of the close frame. The

@@ -247,6 +247,15 @@ pub(crate) struct ServerShutdown {
     pub reason: &'static str,
 }
 
+/// The same as [`json`] for what holds a session's summary, about a kilobyte: it need not grow to that step by step, and
+/// leaves a connection's thread no cache of the smaller steps, which would be most of what it holds when it is idle.
+pub(crate) fn long_json(value: &impl Serialize) -> String {
+    const BYTES: usize = 2048;
+    let mut bytes = Vec::with_capacity(BYTES);
+    serde_json::to_writer(&mut bytes, value).expect("plain data always serialises");
+    String::from_utf8(bytes).expect("JSON is UTF-8")
+}
+
 /// JSON of a value that cannot fail to serialise: strings, numbers and JSON that was checked before.
 pub(crate) fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("plain data always serialises")

@@ -10,7 +10,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::deltas::Deltas;
 use super::error::Error;
-use super::events::{EVENT_BYTES_MAX, Failure, SessionRegistered, StreamMark, Summary, json, now_ms};
+use super::events::{EVENT_BYTES_MAX, Failure, SessionRegistered, StreamMark, Summary, json, long_json, now_ms};
 use super::fanout::{Audience, Batch, Reply, Stream, Viewer};
 use super::history::Draft;
 use super::log::Range;
@@ -94,7 +94,7 @@ impl Session {
             if was_at_work || state.is_at_work() {
                 state.last_activity = now_ms();
             }
-            batch.event(Audience::All, "sessionUpdated", &[&json(&state.summary(&self.context))]);
+            batch.event(Audience::All, "sessionUpdated", &[&long_json(&state.summary(&self.context))]);
             state.touched = true;
             state.store_touch();
         }
@@ -217,7 +217,7 @@ impl Session {
                 part: position.part,
                 session: &session,
             };
-            batch.event(Audience::All, "sessionRegistered", &[&json(&registered)]);
+            batch.event(Audience::All, "sessionRegistered", &[&long_json(&registered)]);
             if after.is_none() {
                 state.replay_questions(&mut batch, |_| false);
             }

@@ -18,6 +18,8 @@ pub use self::payload::{
 
 /// The server's ping. In version 4 only the server pings.
 pub const PING: &str = "2";
+/// The client's answer, which may be followed by the ping's payload.
+pub const PONG: &str = "3";
 /// Ends the session, in either direction.
 pub const CLOSE: &str = "1";
 /// Releases a parked poll without saying anything.
