@@ -28,13 +28,34 @@ use crate::threads::release_stack;
 /// What one read asks the kernel for. Most messages of clients are short, and every idle connection keeps so much.
 const READ_BYTES: usize = 1024;
 
+/// Most connections are idle, so what a thread holds while it waits counts more than what it needs at work: after so much
+/// silence it gives back what it does not stand on. Later than at once, so that who comes or is busy does not pay for it.
+const SILENCE: Duration = Duration::from_millis(250);
+
 /// The reading side of the socket, over which tungstenite stands.
 struct ReadHalf<P: Protocol> {
     socket: Arc<TcpStream>,
     engine: Arc<Engine<P>>,
     /// The outbox does not write to this socket yet; until then it must.
     probing: Option<Instant>,
+    /// A message was handled since this thread's stack was given back. Only then, and while probing, reads have a time-out.
+    used: bool,
     fragments: FragmentCounter,
+}
+
+impl<P: Protocol> ReadHalf<P> {
+    /// A message was handled: once the client is silent, what that took of the stack goes back.
+    fn has_worked(&mut self) {
+        if !self.used {
+            self.used = self.socket.set_read_timeout(Some(SILENCE)).is_ok();
+        }
+    }
+
+    fn rest(&mut self) -> io::Result<()> {
+        release_stack();
+        self.used = false;
+        self.socket.set_read_timeout(None)
+    }
 }
 
 impl<P: Protocol> Read for ReadHalf<P> {
@@ -46,7 +67,14 @@ impl<P: Protocol> Read for ReadHalf<P> {
             }
             self.socket.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
         }
-        let count = (&*self.socket).read(buffer)?;
+        let count = loop {
+            match (&*self.socket).read(buffer) {
+                Err(error) if self.used && matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                    self.rest()?;
+                }
+                read => break read?,
+            }
+        };
         self.fragments.take(&buffer[..count]).map_err(io::Error::other)?;
         Ok(count)
     }
@@ -124,18 +152,6 @@ struct Reader<'a, P: Protocol> {
     engine: &'a Arc<Engine<P>>,
     message_bytes_max: usize,
     control_frames: Budget,
-    stack: Stack,
-}
-
-/// Whether memory lies below this thread's stack pointer that only deep calls need.
-#[derive(Clone, Copy)]
-enum Stack {
-    /// It does, since no message has come yet: the first, a CONNECT, goes deepest, and is often the last for long.
-    New,
-    /// It does, since messages were handled after it was given back.
-    Used,
-    /// Hardly.
-    GivenBack,
 }
 
 impl<'a, P: Protocol> Reader<'a, P> {
@@ -154,10 +170,10 @@ impl<'a, P: Protocol> Reader<'a, P> {
         let mut fragments = FragmentCounter::default();
         // Were there too many already, the next one shows it.
         let _ = fragments.take(&first);
-        let half = ReadHalf { socket: socket.clone(), engine: engine.clone(), probing, fragments };
+        let half = ReadHalf { socket: socket.clone(), engine: engine.clone(), probing, used: false, fragments };
         let websocket = WebSocket::from_partially_read(half, first, Role::Server, Some(config));
         let control_frames = Budget::full(CONTROL_FRAMES_MAX, CONTROL_FRAMES_PER_SECOND, Instant::now());
-        Reader { websocket, engine, message_bytes_max: max, control_frames, stack: Stack::New }
+        Reader { websocket, engine, message_bytes_max: max, control_frames }
     }
 
     /// The client tries the WebSocket out (`2probe`, `3probe`) and then says that it changes to it (`5`).
@@ -222,7 +238,10 @@ impl<'a, P: Protocol> Reader<'a, P> {
 
     fn on_text(&mut self, text: &str) -> Result<(), Close> {
         let left = self.engine.on_packet(text);
-        self.give_stack_back(text.starts_with(engineio::PONG));
+        // A pong needs no depth, and idle connections have nothing else.
+        if !text.starts_with(engineio::PONG) {
+            self.websocket.get_mut().has_worked();
+        }
         match left? {
             false => Ok(()),
             true => Err(Close),
@@ -231,21 +250,8 @@ impl<'a, P: Protocol> Reader<'a, P> {
 
     fn on_binary(&mut self, bytes: Vec<u8>) -> Result<(), Close> {
         let handled = self.engine.on_binary(bytes);
-        self.give_stack_back(false);
+        self.websocket.get_mut().has_worked();
         handled
-    }
-
-    /// Most connections are idle, so what a thread holds while it waits counts more than what it needs at work. But a busy
-    /// client must not pay at every message: after the first, the heartbeat is the time for it.
-    fn give_stack_back(&mut self, pong: bool) {
-        self.stack = match (self.stack, pong) {
-            (Stack::New, _) | (Stack::Used, true) => {
-                release_stack();
-                Stack::GivenBack
-            }
-            (Stack::Used | Stack::GivenBack, false) => Stack::Used,
-            (Stack::GivenBack, true) => Stack::GivenBack,
-        };
     }
 
     /// The end of reading: the client has gone, or has broken the protocol.
@@ -270,6 +276,7 @@ impl<'a, P: Protocol> Reader<'a, P> {
         // The socket must not be closed over unread bytes: the client would get a reset in place of the close frame. The
         // timer ends a wait in vain.
         let socket = &self.websocket.get_ref().socket;
+        let _ = socket.set_read_timeout(None);
         let mut rest = [0; READ_BYTES];
         while matches!((&**socket).read(&mut rest), Ok(count) if count > 0) {}
     }
