@@ -126,7 +126,7 @@ impl Programs {
     }
 }
 
-/// The port, which the first line that names one tells; all later lines are read and dropped.
+/// The port, which the first line that names one tells. Later lines are read, and shown if they warn of something.
 fn wait_port(child: &mut Child, who: Contestant) -> u16 {
     let (tell, told) = mpsc::channel();
     let (stdout, stderr) = (child.stdout.take().expect("a pipe"), child.stderr.take().expect("a pipe"));
@@ -136,6 +136,9 @@ fn wait_port(child: &mut Child, who: Contestant) -> u16 {
         std::thread::spawn(move || {
             for line in BufReader::new(pipe).lines() {
                 let Ok(line) = line else { return };
+                if [" WARN ", " ERROR "].iter().any(|level| line.contains(level)) {
+                    eprintln!("{}: {line}", who.name());
+                }
                 match port_in(&line) {
                     Some(port) => drop(tell.send(Ok(port))),
                     None => drop(tell.send(Err(line))),
