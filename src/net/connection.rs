@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::outbox::{Outbox, Sink};
+use super::outbox::{Backlog, Outbox, Sink};
 use super::recovery::Kept;
 use crate::proto::engineio::{self, Beat, Heartbeat};
 use crate::proto::frames::{CloseCode, Frames};
@@ -172,8 +172,8 @@ impl Sink for Connection {
         self.outbox.push(frames)
     }
 
-    fn is_behind(&self) -> bool {
-        self.outbox.is_behind()
+    fn backlog(&self) -> Backlog {
+        self.outbox.backlog()
     }
 }
 

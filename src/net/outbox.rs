@@ -39,11 +39,21 @@ const WRITER_LINGER: Duration = Duration::from_secs(1);
 /// A poll that arrives during an upgrade waits so long for what the upgrade brings.
 const LATE_POLL: Duration = Duration::from_millis(100);
 
-/// A client is behind when this part of what its outbox may hold waits for it …
-const BEHIND_PARTS: usize = 4;
+/// A client is behind when so many eighths of what its outbox may hold wait for it …
+const BEHIND: usize = 2;
 
-/// … and has caught up when less than this part does.
-const CAUGHT_UP_PARTS: usize = 8;
+/// … and has caught up when less do.
+const CAUGHT_UP: usize = 1;
+
+/// With so many eighths it is near its limit …
+const NEAR: usize = 4;
+
+/// … until less wait for it.
+const NO_LONGER_NEAR: usize = 3;
+
+/// A client near its limit is waited for so long: enough for one that reads, and whose buffers are smaller than others' or
+/// whose writer thread did not get its turn; and nothing that anybody minds if it does not read at all.
+pub const PATIENCE: Duration = Duration::from_millis(300);
 
 /// How many pieces one system call sends at most.
 const WRITE_PIECES_MAX: usize = 32;
@@ -53,8 +63,20 @@ pub trait Sink: Send + Sync {
     /// Takes the packets, without ever blocking. `false`: the client is gone or going.
     fn push(&self, frames: &Arc<Frames>) -> bool;
 
-    /// Whether so much waits for the client that whoever produces for it alone should pause; not for one that is gone.
-    fn is_behind(&self) -> bool;
+    /// How much waits for the client.
+    fn backlog(&self) -> Backlog;
+}
+
+/// How much waits for a client, and what that means for those who produce it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backlog {
+    /// Little: it takes more. Also for one that is gone.
+    Little,
+    /// Much: whoever produces for such clients alone should pause.
+    Much,
+    /// It would soon be sent away: whoever produces for it, even for others as well, should pause until this moment. Once
+    /// that has passed, there is only [`Backlog::Much`].
+    NearLimit(Instant),
 }
 
 /// The outbox of one connection.
@@ -116,6 +138,8 @@ struct State {
     in_flight: usize,
     /// So much waited that the client counts as behind, until it has caught up.
     behind: bool,
+    /// So much waited that the client was near its limit, since then.
+    near_limit: Option<Instant>,
     /// What is pushed waits, so that it leaves together with what follows.
     held: bool,
     /// Nothing more is accepted: a close frame is the last in the queue, or the socket is dead.
@@ -300,14 +324,23 @@ impl Outbox {
         self.more.notify_all();
     }
 
-    /// Whether the client is behind now; rings for those who wait when it has caught up.
+    /// Whether the client is behind now, or near its limit; rings for those who wait when it no longer is.
     fn look_behind(&self, state: &mut State) {
-        if state.ended || state.bytes < self.bytes_max / CAUGHT_UP_PARTS {
-            if std::mem::take(&mut state.behind) {
-                self.helpers.room.ring();
-            }
-        } else if state.bytes >= self.bytes_max / BEHIND_PARTS {
+        let eighth = self.bytes_max / 8;
+        let bytes = if state.ended { 0 } else { state.bytes };
+        let mut rings = false;
+        if bytes < CAUGHT_UP * eighth {
+            rings |= std::mem::take(&mut state.behind);
+        } else if bytes >= BEHIND * eighth {
             state.behind = true;
+        }
+        if bytes < NO_LONGER_NEAR * eighth {
+            rings |= state.near_limit.take().is_some();
+        } else if bytes >= NEAR * eighth && state.near_limit.is_none() {
+            state.near_limit = Some(Instant::now());
+        }
+        if rings {
+            self.helpers.room.ring();
         }
     }
 
@@ -444,8 +477,14 @@ impl Sink for Outbox {
         !state.ended
     }
 
-    fn is_behind(&self) -> bool {
-        self.state.lock().behind
+    fn backlog(&self) -> Backlog {
+        let state = self.state.lock();
+        let waited_for = state.near_limit.map(|since| since + PATIENCE);
+        match waited_for.filter(|until| Instant::now() < *until) {
+            Some(until) => Backlog::NearLimit(until),
+            None if state.behind => Backlog::Much,
+            None => Backlog::Little,
+        }
     }
 }
 

@@ -20,7 +20,7 @@ use super::App;
 use super::client::Client;
 use super::connection::Connection;
 use super::engine::Finish;
-use super::outbox::Sink;
+use super::outbox::{Backlog, Sink};
 use crate::proto::frames::{Frames, Payload};
 use crate::timer::{Timed, Timer};
 
@@ -179,8 +179,8 @@ impl Sink for Kept {
         }
     }
 
-    fn is_behind(&self) -> bool {
-        self.state.lock().connection.as_ref().is_some_and(|connection| connection.is_behind())
+    fn backlog(&self) -> Backlog {
+        self.state.lock().connection.as_ref().map_or(Backlog::Little, |connection| connection.backlog())
     }
 }
 

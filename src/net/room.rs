@@ -1,10 +1,14 @@
 //! How those who produce wait for those who are behind, without holding anything.
 //!
 //! Whoever reads Claude's output pauses while *every* viewer of the session is behind: so a lone slow client paces Claude,
-//! and one slow client among others does not. There is one bell for all: it rings when some client has caught up or is
-//! gone, and everybody who waits looks again whether it was for them.
+//! and one slow client among others does not, but for a moment before it would be sent away. There is one bell for all: it
+//! rings when some client has caught up or is gone, and everybody who waits looks again whether it was for them.
+
+use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
+
+use super::outbox::Backlog;
 
 /// The bell.
 #[derive(Default)]
@@ -20,15 +24,56 @@ impl Room {
         self.rang.notify_all();
     }
 
-    /// Returns as soon as `is_crowded` says no; asks again at every ring. The caller holds no lock.
-    pub fn wait_while(&self, mut is_crowded: impl FnMut() -> bool) {
+    /// Returns as soon as `look` says that there is room; asks again at every ring. The caller holds no lock.
+    pub fn wait(&self, mut look: impl FnMut() -> Crowd) {
         let mut seen = *self.rings.lock();
-        while is_crowded() {
+        loop {
+            let until = match look() {
+                Crowd::Nobody => return,
+                Crowd::Some => None,
+                Crowd::Until(moment) => Some(moment),
+            };
             let mut rings = self.rings.lock();
             while *rings == seen {
-                self.rang.wait(&mut rings);
+                match until {
+                    None => self.rang.wait(&mut rings),
+                    Some(moment) if self.rang.wait_until(&mut rings, moment).timed_out() => break,
+                    Some(_) => {}
+                }
             }
             seen = *rings;
+        }
+    }
+}
+
+/// Who is to be waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Crowd {
+    /// Nobody: there is room.
+    Nobody,
+    /// Somebody, until the bell rings.
+    Some,
+    /// Somebody, until this moment if the bell does not ring before.
+    Until(Instant),
+}
+
+impl Crowd {
+    /// Whom to wait for before there is more for all of these: for the fastest, and for a moment for one that would soon be
+    /// sent away.
+    pub fn of(backlogs: impl IntoIterator<Item = Backlog>) -> Crowd {
+        let (mut somebody, mut all_have_much, mut near_limit) = (false, true, None);
+        for backlog in backlogs {
+            somebody = true;
+            match backlog {
+                Backlog::Little => all_have_much = false,
+                Backlog::Much => {}
+                Backlog::NearLimit(until) => near_limit = near_limit.max(Some(until)),
+            }
+        }
+        match near_limit {
+            _ if somebody && all_have_much => Crowd::Some,
+            Some(until) => Crowd::Until(until),
+            None => Crowd::Nobody,
         }
     }
 }
@@ -38,6 +83,7 @@ mod tests {
     use super::*;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
 
     #[test]
     fn a_ring_between_the_look_and_the_wait_is_not_missed() {
@@ -49,8 +95,15 @@ mod tests {
                 bell.ring();
             }
         });
-        room.wait_while(|| left.load(Ordering::SeqCst) > 0);
+        room.wait(|| if left.load(Ordering::SeqCst) > 0 { Crowd::Some } else { Crowd::Nobody });
         ringer.join().expect("ends");
-        room.wait_while(|| false);
+        room.wait(|| Crowd::Nobody);
+    }
+
+    #[test]
+    fn who_never_rings_is_waited_for_until_the_moment_that_was_named() {
+        let until = Instant::now() + Duration::from_millis(20);
+        Room::default().wait(|| if Instant::now() < until { Crowd::Until(until) } else { Crowd::Nobody });
+        assert!(Instant::now() >= until);
     }
 }

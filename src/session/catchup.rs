@@ -12,6 +12,7 @@ use super::fanout::{Audience, Batch, Reply, Stream, Viewer};
 use super::log::{Ending, Item};
 use super::session::{PAGE_EVENTS_MAX, Session};
 use super::state::{State, storage_error};
+use crate::net::{Backlog, Crowd};
 
 /// One page of what was missed: well below what an outbox may hold.
 const PAGE_BYTES: usize = 64 * 1024;
@@ -35,7 +36,7 @@ impl Session {
     pub(super) fn catch_up_from(&self, viewer: &Viewer, mut seq: u64) {
         while let Progress::Behind(next) = self.send_page(viewer, seq) {
             seq = next;
-            if viewer.sink.is_behind() {
+            if viewer.sink.backlog() != Backlog::Little {
                 return self.catch_up_later(viewer, seq);
             }
         }
@@ -54,7 +55,7 @@ impl Session {
 
     fn catch_up(self: Arc<Self>, viewer: &Viewer, mut seq: u64) {
         loop {
-            self.context.room.wait_while(|| viewer.sink.is_behind());
+            self.context.room.wait(|| Crowd::of([viewer.sink.backlog()]));
             match self.send_page(viewer, seq) {
                 Progress::Behind(next) => seq = next,
                 Progress::Stored { .. } | Progress::Live | Progress::Gone => return,

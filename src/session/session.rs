@@ -16,6 +16,7 @@ use super::history::Draft;
 use super::log::Range;
 use super::state::{Choices, Context, Phase, State};
 use crate::failpoint;
+use crate::net::Crowd;
 use crate::store::Key;
 use crate::timer::Timed;
 
@@ -145,13 +146,16 @@ impl Session {
     }
 
     /// Waits, holding nothing, while every viewer is behind: so a lone slow client paces Claude, and one slow client among
-    /// others does not. Also while the store is: what cannot be kept is not asked for.
+    /// others does not, but for a moment before it would be sent away. Also while the store is: what cannot be kept is not
+    /// asked for.
     pub(super) fn wait_for_room(&self) {
-        self.context.room.wait_while(|| {
+        self.context.room.wait(|| {
             let state = self.state.lock();
-            let viewers_are_behind =
-                !state.viewers.is_empty() && state.viewers.iter().all(|viewer| viewer.sink.is_behind());
-            state.phase != Phase::Stopping && (viewers_are_behind || self.context.store.is_behind())
+            match Crowd::of(state.viewers.iter().map(|viewer| viewer.sink.backlog())) {
+                _ if state.phase == Phase::Stopping => Crowd::Nobody,
+                _ if self.context.store.is_behind() => Crowd::Some,
+                crowd => crowd,
+            }
         });
     }
 

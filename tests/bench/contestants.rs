@@ -136,7 +136,7 @@ fn wait_port(child: &mut Child, who: Contestant) -> u16 {
         std::thread::spawn(move || {
             for line in BufReader::new(pipe).lines() {
                 let Ok(line) = line else { return };
-                if [" WARN ", " ERROR "].iter().any(|level| line.contains(level)) {
+                if [" WARN ", " ERROR ", "too slow"].iter().any(|level| line.contains(level)) {
                     eprintln!("{}: {line}", who.name());
                 }
                 match port_in(&line) {

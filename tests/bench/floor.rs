@@ -71,8 +71,11 @@ fn serve(mut socket: TcpStream, sessions: &Sessions, exe: &str) {
         if let Some((_, rest)) = text.split_once(r#"40{"session":""#) {
             let name = rest.split('"').next().unwrap_or_default().to_owned();
             let known = sessions.lock().expect("a lock").entry(name).or_insert_with(|| begin(exe)).clone();
+            let mut clients = known.clients.lock().expect("a lock");
+            // Told while nobody can ask: no line goes out between the two.
             let _ = socket.write_all(CONNECTED);
-            known.clients.lock().expect("a lock").push(socket.try_clone().expect("a socket"));
+            clients.push(socket.try_clone().expect("a socket"));
+            drop(clients);
             session = Some(known);
         } else if let Some((_, rest)) = text.split_once(r#"42["ask",""#)
             && let Some(session) = &session

@@ -1,5 +1,6 @@
 //! Slow clients, gone clients, polls and upgrades, over real sockets.
 
+use super::super::room::Crowd;
 use super::*;
 use crossbeam_channel::unbounded;
 use std::io::Read;
@@ -12,6 +13,10 @@ struct Pair {
 }
 
 fn pair(bytes_max: usize) -> Pair {
+    pair_in(&Arc::default(), bytes_max)
+}
+
+fn pair_in(room: &Arc<Room>, bytes_max: usize) -> Pair {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let client = TcpStream::connect(listener.local_addr().expect("bound")).expect("connected");
     let (server, _) = listener.accept().expect("accepted");
@@ -20,7 +25,7 @@ fn pair(bytes_max: usize) -> Pair {
     let threads = Threads::default();
     let of_writers = threads.clone();
     threads.spawn("writers".into(), move || run_writers(&asking, &of_writers)).expect("a thread");
-    let helpers = Helpers { writers, gone: unbounded().0, room: Arc::default() };
+    let helpers = Helpers { writers, gone: unbounded().0, room: room.clone() };
     Pair { outbox: Outbox::new(0, Some(Arc::new(server)), bytes_max, helpers), client, threads }
 }
 
@@ -74,6 +79,61 @@ fn a_client_that_does_not_read_is_sent_away_with_whole_frames() {
     let (body, last) = read.split_at(read.len() - close.len());
     assert_eq!(last, close);
     assert!(body.chunks(frames.bytes().len()).all(|chunk| chunk == frames.bytes()), "no frame is cut");
+}
+
+/// Takes so much at once that a message more or less does not count.
+const MESSAGE_BYTES: usize = 64 << 10;
+
+#[test]
+fn a_client_that_reads_more_slowly_than_another_is_not_sent_away() {
+    const MESSAGES: usize = 1000;
+    let room = Arc::default();
+    let (fast, slow) = (pair_in(&room, 4 << 20), pair_in(&room, 4 << 20));
+    let frames = Arc::new(Frames::packet(&"z".repeat(MESSAGE_BYTES)));
+    let reading =
+        [(fast.client, Duration::ZERO), (slow.client, Duration::from_millis(1))].map(|(mut client, pause)| {
+            std::thread::spawn(move || {
+                let (mut buffer, mut all) = (vec![0; MESSAGE_BYTES], 0);
+                while let Ok(count @ 1..) = client.read(&mut buffer) {
+                    all += count;
+                    // This is the line's slowness.
+                    std::thread::sleep(pause);
+                }
+                all
+            })
+        });
+    let outboxes = [fast.outbox, slow.outbox];
+    for _ in 0..MESSAGES {
+        room.wait(|| Crowd::of(outboxes.iter().map(|outbox| outbox.backlog())));
+        outboxes.iter().for_each(|outbox| assert!(outbox.push(&frames), "it reads"));
+    }
+    outboxes.iter().for_each(|outbox| outbox.close(CloseCode::GoingAway));
+    let expected = MESSAGES * frames.bytes().len() + CloseCode::GoingAway.frame().len();
+    assert_eq!(reading.map(|reader| reader.join().expect("ends")), [expected; 2]);
+}
+
+#[test]
+fn one_that_does_not_read_is_waited_for_once() {
+    let room = Arc::default();
+    let Pair { outbox, client: _client, .. } = pair_in(&room, 4 << 20);
+    let frames = Arc::new(Frames::packet(&"z".repeat(MESSAGE_BYTES)));
+    let others = [Backlog::Little, outbox.backlog()];
+    assert_eq!(Crowd::of(others), Crowd::Nobody);
+    let until = loop {
+        assert!(outbox.push(&frames), "it is not near its limit yet");
+        match Crowd::of([Backlog::Little, outbox.backlog()]) {
+            Crowd::Until(until) => break until,
+            crowd => assert_eq!(crowd, Crowd::Nobody),
+        }
+    };
+    assert!(outbox.state.lock().bytes >= 2 << 20);
+    assert_eq!(Crowd::of([Backlog::Much, outbox.backlog()]), Crowd::Some, "as long as it takes, where all are behind");
+    room.wait(|| Crowd::of([Backlog::Little, outbox.backlog()]));
+    assert!(Instant::now() >= until);
+    while outbox.push(&frames) {
+        assert_eq!(Crowd::of([Backlog::Little, outbox.backlog()]), Crowd::Nobody, "that was its chance");
+    }
+    assert_eq!(outbox.backlog(), Backlog::Little, "nobody waits for one who was sent away");
 }
 
 fn polling() -> (Arc<Outbox>, Receiver<u64>) {
