@@ -22,7 +22,7 @@ const CONNECTED: &[u8] = b"\x81\x1140{\"sid\":\"floor\"}\x81\x0b42[\"ready\"]";
 /// One child and those who get its lines.
 struct Session {
     child: Mutex<Option<(Child, ChildStdin)>>,
-    clients: Mutex<Vec<TcpStream>>,
+    clients: Mutex<Vec<Arc<TcpStream>>>,
 }
 
 type Sessions = Arc<Mutex<HashMap<String, Arc<Session>>>>;
@@ -56,14 +56,16 @@ fn raise_descriptors() {
     }
 }
 
-fn serve(mut socket: TcpStream, sessions: &Sessions, exe: &str) {
+fn serve(socket: TcpStream, sessions: &Sessions, exe: &str) {
     let _ = socket.set_nodelay(true);
+    let socket = Arc::new(socket);
+    let say = |bytes| drop((&*socket).write_all(bytes));
     let mut session: Option<Arc<Session>> = None;
     let mut buffer = [0; 2048];
-    while let Ok(count @ 1..) = socket.read(&mut buffer) {
+    while let Ok(count @ 1..) = (&*socket).read(&mut buffer) {
         let said = &buffer[..count];
         if said.starts_with(b"GET") {
-            let _ = socket.write_all(ACCEPTED);
+            say(ACCEPTED);
             continue;
         }
         // The load generator masks with zeros: what it says is there to be read.
@@ -73,8 +75,8 @@ fn serve(mut socket: TcpStream, sessions: &Sessions, exe: &str) {
             let known = sessions.lock().expect("a lock").entry(name).or_insert_with(|| begin(exe)).clone();
             let mut clients = known.clients.lock().expect("a lock");
             // Told while nobody can ask: no line goes out between the two.
-            let _ = socket.write_all(CONNECTED);
-            clients.push(socket.try_clone().expect("a socket"));
+            say(CONNECTED);
+            clients.push(socket.clone());
             drop(clients);
             session = Some(known);
         } else if let Some((_, rest)) = text.split_once(r#"42["ask",""#)
@@ -113,8 +115,8 @@ fn relay(stdout: impl Read, session: &Session) {
         }
         begun.extend_from_slice(&read[used..]);
         let all = read.len();
-        for client in &mut *session.clients.lock().expect("a lock") {
-            let _ = client.write_all(&frames);
+        for client in &*session.clients.lock().expect("a lock") {
+            let _ = (&**client).write_all(&frames);
         }
         lines.consume(all);
     }
