@@ -72,6 +72,8 @@ impl<P: Protocol> Read for ReadHalf<P> {
                 Err(error) if self.used && matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                     self.rest()?;
                 }
+                // With a time-out it is so whenever the server was stopped and goes on (Ctrl-Z, `fg`).
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 read => break read?,
             }
         };

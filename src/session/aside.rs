@@ -11,6 +11,7 @@ impl State {
     pub(super) fn on_aside(&mut self, line: &Kind<'_>, batch: &mut Batch) {
         let changed = match line {
             Kind::Assistant { tool_uses, context, .. } => {
+                self.end_past_retry();
                 tool_uses.iter().for_each(|tool| self.todos.on_use(tool));
                 context.as_ref().is_some_and(|context| self.account.follow(context))
             }

@@ -136,6 +136,14 @@ impl State {
         self.changed = true;
     }
 
+    /// The API has answered somebody. Where several agents ask at once, that need not be the one that tries again, until
+    /// it has tried.
+    pub(super) fn end_past_retry(&mut self) {
+        if self.retrying.as_ref().is_some_and(|retrying| retrying.until <= now_ms()) {
+            self.end_retry();
+        }
+    }
+
     /// The API has answered, or the turn is over.
     pub(super) fn end_retry(&mut self) {
         self.changed |= self.retrying.take().is_some();

@@ -7,6 +7,9 @@ import { complain } from "./toasts.js";
 /** An answer of somebody else stays visible for so long. */
 const RESOLVED_MS = 6_000;
 
+/** When cards have come, gone or moved, what is pressed within this time was meant for what was there before. */
+const SETTLE_MS = 400;
+
 /** @typedef {import("./conversations.js").Question} Question */
 
 /** Tools by which Claude asks a person. @type {{[tool: string]: typeof permissionCard}} */
@@ -17,11 +20,18 @@ export class Asking {
     #mine = new Set();
     /** A card that is being answered had the focus: what comes next gets it. */
     #focused = false;
+    /** The cards that are there, by their keys. */
+    #cards = "";
+    #settling = 0;
     #app;
 
     /** @param {import("./main.js").App} app */
     constructor(app) {
         this.#app = app;
+        byId("asking").addEventListener("keydown", (event) => {
+            const presses = event.target instanceof HTMLButtonElement && [" ", "Enter"].includes(event.key);
+            if (presses && (this.#settling || event.repeat)) event.preventDefault();
+        });
         app.conversations.onSwitch.listen(() => this.#draw());
         app.conversations.onChange.listen((conversation) => {
             if (conversation === app.conversations.current) this.#draw();
@@ -46,12 +56,26 @@ export class Asking {
             card.replaceChildren(h("p", { class: "dim" }, told(question)));
         });
         section.hidden = questions.length === 0;
+        this.#settle(questions.map(({ requestId }) => requestId).join(" "));
         if (section.querySelector("[inert]")) return;
         if (this.#focused && document.activeElement === document.body) {
             const next = /** @type {HTMLElement | null} */ (section.querySelector("button.primary")) ?? byId("message");
             next.focus();
         }
         this.#focused = false;
+    }
+
+    /** @param {string} cards */
+    #settle(cards) {
+        if (cards === this.#cards) return;
+        this.#cards = cards;
+        const { classList } = byId("asking");
+        classList.add("settling");
+        clearTimeout(this.#settling);
+        this.#settling = setTimeout(() => {
+            this.#settling = 0;
+            classList.remove("settling");
+        }, SETTLE_MS);
     }
 
     /**

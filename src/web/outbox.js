@@ -1,12 +1,15 @@
 // Prompts on their way. Each has a name of its own from the beginning, so that asking again after a lost connection or
-// a reload asks once; it is kept until the server has it on its disk.
+// a reload asks once; it is kept until the server has it on its disk, each by itself, since other tabs have theirs.
 
 import { Signal } from "./signal.js";
-import { kept } from "./storage.js";
+import { kept, onRemovedElsewhere } from "./storage.js";
 import { complain, toast } from "./toasts.js";
 
 /** Between two tries where the server cannot take it now. */
 const RETRY_MS = 3_000;
+
+/** What a letter is kept as. */
+const NAME = "letter ";
 
 /** Refusals that pass. */
 const PASSING = new Set(["disconnected", "timeout", "rate_limited", "shutting_down"]);
@@ -27,11 +30,10 @@ export class Outbox {
     /** @param {import("./main.js").App} app */
     constructor(app) {
         this.#app = app;
-        try {
-            this.#letters = JSON.parse(kept.get("outbox") ?? "[]");
-        } catch {
-            // Written by somebody else.
-        }
+        const names = kept.names().filter((name) => name.startsWith(NAME));
+        this.#letters = names.flatMap(read).sort((a, b) => a.at - b.at);
+        // Another tab that had it, too, has sent it or taken it back.
+        onRemovedElsewhere((name) => name.startsWith(NAME) && this.#remove(name.slice(NAME.length)));
         app.connection.onState.listen(() => void this.flush());
         app.conversations.onSwitch.listen(() => this.#moved("", app.conversations.current?.id ?? ""));
         app.conversations.onReplaced.listen((before, now) => this.#moved(before, now));
@@ -48,8 +50,10 @@ export class Outbox {
      * @param {Sent[]} attachments
      */
     post(sessionId, prompt, attachments) {
-        this.#letters.push({ sessionId, promptId: promptId(), prompt, attachments, at: Date.now() });
-        this.#changed();
+        const letter = { sessionId, promptId: promptId(), prompt, attachments, at: Date.now() };
+        this.#letters.push(letter);
+        keep(letter);
+        this.onChange.tell();
         void this.flush();
     }
 
@@ -94,8 +98,11 @@ export class Outbox {
     #moved(before, now) {
         const moved = this.#letters.filter(({ sessionId }) => sessionId === before);
         if (moved.length === 0 || now === before) return;
-        for (const letter of moved) letter.sessionId = now;
-        this.#changed();
+        for (const letter of moved) {
+            letter.sessionId = now;
+            keep(letter);
+        }
+        this.onChange.tell();
         void this.flush();
     }
 
@@ -115,14 +122,28 @@ export class Outbox {
     /** @param {string} promptId */
     #remove(promptId) {
         this.#letters = this.#letters.filter((letter) => letter.promptId !== promptId);
-        this.#changed();
-    }
-
-    #changed() {
-        // Bytes cannot be kept: a prompt that has some is in this tab alone.
-        const lasting = this.#letters.filter(({ attachments }) => attachments.every((file) => "fileId" in file));
-        kept.set("outbox", lasting.length > 0 ? JSON.stringify(lasting) : null);
+        kept.set(NAME + promptId, null);
         this.onChange.tell();
+    }
+}
+
+/** @param {Letter} letter */
+function keep(letter) {
+    // Bytes cannot be kept: a prompt that has some is in this tab alone.
+    const lasts = letter.attachments.every((file) => "fileId" in file);
+    if (lasts) kept.set(NAME + letter.promptId, JSON.stringify(letter));
+}
+
+/**
+ * @param {string} name
+ * @returns {Letter[]} none, if somebody else has written there
+ */
+function read(name) {
+    try {
+        const letter = JSON.parse(kept.get(name) ?? "");
+        return NAME + letter.promptId === name && Array.isArray(letter.attachments) ? [letter] : [];
+    } catch {
+        return [];
     }
 }
 

@@ -43,6 +43,16 @@ function keeper(find) {
     };
 }
 
+/**
+ * Tells what other tabs take out of what is kept for good.
+ * @param {(name: string) => void} removed
+ */
+export function onRemovedElsewhere(removed) {
+    addEventListener("storage", ({ key, newValue }) => {
+        if (key?.startsWith(PREFIX) && newValue === null) removed(key.slice(PREFIX.length));
+    });
+}
+
 /** For good. */
 export const kept = keeper(() => localStorage);
 

@@ -1,6 +1,8 @@
 // What Claude asks a person: permissions, questions, plans; and how one is told.
 
 import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { ask, atBothSizes, badAgent, conversation, link, openPage, openWindow, shows } from "./support.mjs";
 
 const cards = (page) => page.getByRole("region", { name: "Claude asks" }).getByRole("article");
@@ -11,6 +13,9 @@ async function request(page, body) {
   await ask(page, `request ${JSON.stringify({ subtype: "can_use_tool", tool_use_id: "toolu_1", ...body })}`);
   await cards(page).first().waitFor();
 }
+
+/** Just after cards have come or moved they take no answer. */
+const settled = (page) => page.locator("#asking:not(.settling)").waitFor();
 
 atBothSizes("a tool is allowed, with its input seen and changed", async (t, size) => {
   const { page } = await openPage(t, size, { args: badAgent() });
@@ -96,9 +101,40 @@ atBothSizes("a question can be answered with the keyboard alone", async (t, size
     await page.keyboard.press("Shift+Tab");
     if (await button(page, "Allow once").evaluate((element) => element === document.activeElement)) break;
   }
+  await settled(page);
   await page.keyboard.press("Enter");
   await shows(page, /"behavior":\s?"allow"/);
   assert.equal(await page.evaluate(() => document.activeElement.id), "message");
+});
+
+atBothSizes("who presses twice answers once", async (t, size) => {
+  const { server, page } = await openPage(t, size, { args: badAgent() });
+  // Here time passes only when it is told to.
+  await page.clock.install();
+  await page.clock.pauseAt(Date.now() + 60_000);
+  // Those of agents stay when the turn is over.
+  const questions = ["one", "two"].map((command) => JSON.stringify({ type: "control_request", request_id: command,
+    request: { subtype: "can_use_tool", agent_id: "agent", tool_name: "Bash", input: { command } } }));
+  const file = join(server.root, "questions");
+  writeFileSync(file, `${questions.join("\n")}\n`);
+  await ask(page, `raw ${file}`);
+  await cards(page).nth(1).waitFor();
+  await page.clock.runFor(1000);
+  await settled(page);
+  await button(page, "Allow once").first().focus();
+  await page.keyboard.press("Enter");
+  await cards(page).nth(1).waitFor({ state: "detached" });
+  // The second card has come to where the first was, and has its focus.
+  await page.waitForFunction(() => document.activeElement?.textContent === "Allow once");
+  await page.keyboard.press("Enter");
+  await page.keyboard.press("Space");
+  await button(page, "Allow once").click({ force: true });
+  assert.equal(await cards(page).filter({ hasText: "two" }).count(), 1);
+  assert.equal(await cards(page).locator("[inert]").count(), 0);
+  await page.clock.runFor(1000);
+  await settled(page);
+  await page.keyboard.press("Enter");
+  await cards(page).first().waitFor({ state: "detached" });
 });
 
 atBothSizes("a notification tells who looks elsewhere", async (t, size) => {

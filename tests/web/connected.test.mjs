@@ -41,6 +41,31 @@ atBothSizes("what was missed while the server was away appears once and in order
   assert.deepEqual(texts.map((text) => text.trim()), ["you said: before", "you said: while away", "you said: after"]);
 });
 
+atBothSizes("what two tabs could not send is sent once each, also when one is closed", async (t, size) => {
+  const port = await freePort();
+  const { server, page, context, expected } = await openPage(t, size, { args: badAgent(), port });
+  expected.push(LOST);
+  await ask(page, "before");
+  await shows(page, "you said: before");
+  const other = await context.newPage();
+  await other.goto(page.url());
+  await shows(other, "you said: before");
+  await server.stop();
+  for (const tab of [page, other]) await tab.locator("#connection-text").getByText(/Reconnecting|Server gone/).waitFor();
+  await ask(other, "of a closed tab");
+  await ask(page, "of an open tab");
+  await other.close();
+  await startServer(t, { root: server.root, port, args: badAgent() });
+  await shows(page, "you said: of an open tab");
+  const third = await context.newPage();
+  await third.goto(page.url());
+  await shows(third, "you said: of a closed tab");
+  const texts = await conversation(third).getByText(/^you said: /).allTextContents();
+  assert.deepEqual(texts.map((text) => text.trim()),
+    ["before", "of an open tab", "of a closed tab"].map((text) => `you said: ${text}`));
+  assert.deepEqual(await third.evaluate(() => Object.keys(localStorage).filter((name) => name.includes("letter"))), []);
+});
+
 atBothSizes("an answer goes on where the connection was lost", async (t, size) => {
   const { server, page, context, expected } = await openPage(t, size, { args: badAgent() });
   expected.push(LOST);

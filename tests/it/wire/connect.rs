@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{builder, health, keys, server};
+use super::{builder, health, keys, server, text_client};
 use crate::support::{
     DEADLINE,
     client::{Client, Frame},
@@ -175,4 +175,20 @@ fn a_connection_without_a_successful_connect_ends() {
         assert!(client.frames().iter().any(|received| received.frame == Frame::Close(None)), "an orderly end");
     }
     connected.must("listSessions", json!({}));
+}
+
+#[test]
+fn a_server_that_was_stopped_and_goes_on_keeps_its_clients() {
+    let server = server();
+    let (client, session) = text_client(&server);
+    for _ in 0..20 {
+        // Just after a message the server waits for the next one in another way than later.
+        client.must("getSession", json!({"sessionId": session}));
+        assert!(server.signal(libc::SIGSTOP));
+        let stat = || std::fs::read_to_string(format!("/proc/{}/stat", server.pid())).expect("it lives");
+        eventually("the server is stopped", DEADLINE, || stat().contains(") T "));
+        assert!(server.signal(libc::SIGCONT));
+    }
+    client.must("getSession", json!({"sessionId": session}));
+    assert!(!client.is_closed());
 }

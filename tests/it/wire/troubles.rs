@@ -119,6 +119,27 @@ fn while_claude_tries_again_viewers_see_why() {
 }
 
 #[test]
+fn an_answer_ends_a_retry_that_has_been_made_and_no_other() {
+    let server = server();
+    let (client, session) = text_client(&server);
+    for (delay_ms, ends) in [(0, true), (60_000, false)] {
+        let retry = json!({"type": "system", "subtype": "api_retry", "attempt": 1, "max_retries": 10,
+            "retry_delay_ms": delay_ms, "error_status": 529, "error": "overloaded"});
+        let usage = json!({"input_tokens": 1000 + delay_ms, "output_tokens": 0});
+        // Of an agent, or a message that did not come in pieces.
+        let answer = json!({"type": "assistant", "message": {"id": "msg_1", "model": "m", "role": "assistant",
+            "content": [{"type": "tool_use", "id": "t", "name": "Task", "input": {}}], "usage": usage}});
+        let file = server.workspace().root().join("retry");
+        std::fs::write(&file, [init(), retry, answer].map(|line| format!("{line}\n")).concat()).expect("the lines");
+        let prompt = client.ask(&session, &format!("turn {}", file.display()));
+        let told = client.wait_event("sessionUpdated", |data| data["contextTokens"] == 1000 + delay_ms);
+        assert_eq!(told["retrying"].is_null(), ends, "{told}");
+        client.must("interruptClaude", json!({"sessionId": session, "promptId": prompt}));
+        settle(&client, &session);
+    }
+}
+
+#[test]
 fn a_limit_of_turns_is_no_trouble_with_the_api() {
     let server = server();
     let (client, session) = text_client(&server);
