@@ -24,7 +24,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use parking_lot::Mutex;
 
 use super::sweep::{self, Entry, Marked, Suspects};
-use crate::proto::ndjson::Splitter;
+use crate::proto::ndjson::{FULL_READ_BYTES, MUCH_BYTES, Splitter};
 use crate::threads::Threads;
 use crate::timer::{Timed, Timer};
 
@@ -280,6 +280,9 @@ fn read_lines(mut stdout: ChildStdout, exit: &OwnedFd, owner: &dyn Owner) {
     let mut pipe = Drained::new(&stdout, exit);
     while let Some(count) = pipe.wait_and(|| stdout.read(lines.space())) {
         lines.filled(count);
+        if count > MUCH_BYTES {
+            pipe.widen();
+        }
         owner.output(&mut lines);
     }
     // A last line without its newline was cut off by the exit; Claude ends every line.
@@ -302,6 +305,7 @@ struct Drained {
     pipe: RawFd,
     exit: RawFd,
     deadline: Option<Instant>,
+    widened: bool,
 }
 
 impl Drained {
@@ -310,7 +314,19 @@ impl Drained {
         // SAFETY: the descriptor is open. Reading must not block: the exit has to be noticed as well. If the call fails,
         // reads block, and the end of the pipe is still seen.
         unsafe { libc::fcntl(pipe, libc::F_SETFL, libc::fcntl(pipe, libc::F_GETFL) | libc::O_NONBLOCK) };
-        Drained { pipe, exit, deadline: None }
+        Drained { pipe, exit, deadline: None, widened: false }
+    }
+
+    /// Much comes: lets the pipe hold as much as is read at once. Not before, since a user's pipes may hold only so much in
+    /// all; beyond that the kernel refuses, and this one stays as it is.
+    fn widen(&mut self) {
+        if !std::mem::replace(&mut self.widened, true) {
+            #[cfg(target_os = "linux")]
+            // SAFETY: the descriptor is open.
+            unsafe {
+                libc::fcntl(self.pipe, libc::F_SETPIPE_SZ, i32::try_from(FULL_READ_BYTES).expect("a few pages"));
+            }
+        }
     }
 
     /// Reads when there is something; `None` at the end.

@@ -9,6 +9,15 @@ use memchr::memchr;
 /// How much one read asks for. 64 KiB is what a Linux pipe holds.
 pub const READ_BYTES: usize = 64 * 1024;
 
+/// The same while much comes: then fewer and larger pieces spare system calls and wake-ups.
+pub const FULL_READ_BYTES: usize = 4 * READ_BYTES;
+
+/// A read that brought more than this says that much comes …
+pub const MUCH_BYTES: usize = READ_BYTES / 2;
+
+/// … and one that brought less, that it does no longer.
+const LITTLE_BYTES: usize = READ_BYTES / 4;
+
 /// One line, without its newline.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Line<'a> {
@@ -31,33 +40,44 @@ pub struct Splitter {
     /// Length so far of the too long line that is being dropped.
     dropped: Option<u64>,
     line_bytes_max: usize,
+    /// What the next read is to ask for at least.
+    read_bytes: usize,
 }
 
 impl Splitter {
     /// Lines up to `line_bytes_max` bytes come whole.
     #[must_use]
     pub fn new(line_bytes_max: usize) -> Splitter {
-        Splitter { buffer: Vec::new(), start: 0, searched: 0, end: 0, dropped: None, line_bytes_max }
+        Splitter {
+            buffer: Vec::new(),
+            start: 0,
+            searched: 0,
+            end: 0,
+            dropped: None,
+            line_bytes_max,
+            read_bytes: READ_BYTES,
+        }
     }
 
     /// Where the next read goes: at least [`READ_BYTES`] long.
     pub fn space(&mut self) -> &mut [u8] {
         if self.start == self.end {
             (self.start, self.searched, self.end) = (0, 0, 0);
-            if self.buffer.len() > READ_BYTES {
+            if self.buffer.len() > self.read_bytes {
                 // A long line has passed: give its memory back.
                 self.buffer = Vec::new();
             }
-        } else if self.start > 0 && self.buffer.len() - self.end < READ_BYTES {
+        } else if self.start > 0 && self.buffer.len() - self.end < self.read_bytes {
             self.buffer.copy_within(self.start..self.end, 0);
             self.searched -= self.start;
             self.end -= self.start;
             self.start = 0;
         }
-        if self.buffer.len() - self.end < READ_BYTES {
+        if self.buffer.len() - self.end < self.read_bytes {
+            let least = self.end + self.read_bytes;
             // Doubling keeps the copying of a long line linear.
-            let wanted = (self.buffer.len() * 2).clamp(self.end + READ_BYTES, self.line_bytes_max + 2 * READ_BYTES);
-            self.buffer.resize(wanted.max(self.end + READ_BYTES), 0);
+            let wanted = (self.buffer.len() * 2).clamp(least, (self.line_bytes_max + 2 * READ_BYTES).max(least));
+            self.buffer.resize(wanted, 0);
         }
         &mut self.buffer[self.end..]
     }
@@ -66,6 +86,11 @@ impl Splitter {
     pub fn filled(&mut self, count: usize) {
         assert!(count <= self.buffer.len() - self.end, "more than there was space for");
         self.end += count;
+        if count > MUCH_BYTES {
+            self.read_bytes = FULL_READ_BYTES;
+        } else if count < LITTLE_BYTES {
+            self.read_bytes = READ_BYTES;
+        }
     }
 
     /// The next complete line, if one is there.
@@ -165,13 +190,29 @@ mod tests {
             space[..count].fill(b'x');
             splitter.filled(count);
             assert_eq!(splitter.next_line(), None);
-            assert!(splitter.buffer.len() <= limit + 2 * READ_BYTES, "{} bytes", splitter.buffer.len());
+            assert!(splitter.buffer.len() <= limit + 2 * FULL_READ_BYTES, "{} bytes", splitter.buffer.len());
         }
         splitter.space()[0] = b'\n';
         splitter.filled(1);
         assert_eq!(splitter.next_line(), Some(Line::TooLong(1000 * READ_BYTES as u64)));
         splitter.space();
         assert!(splitter.buffer.len() <= READ_BYTES, "the memory is given back");
+    }
+
+    #[test]
+    fn reads_are_large_while_much_comes() {
+        let mut splitter = Splitter::new(1 << 20);
+        let mut read = |count: usize| {
+            splitter.space()[..count].fill(b'\n');
+            splitter.filled(count);
+            while splitter.next_line().is_some() {}
+            splitter.space().len()
+        };
+        assert_eq!(read(100), READ_BYTES);
+        assert_eq!(read(MUCH_BYTES), READ_BYTES);
+        assert_eq!(read(MUCH_BYTES + 1), FULL_READ_BYTES);
+        assert_eq!(read(LITTLE_BYTES), FULL_READ_BYTES);
+        assert_eq!(read(LITTLE_BYTES - 1), READ_BYTES, "the memory is given back");
     }
 
     proptest! {

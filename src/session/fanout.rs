@@ -60,8 +60,8 @@ pub struct Batch {
     spare: Vec<u8>,
 }
 
-/// A larger buffer is given back to the system.
-const SPARE_BYTES_MAX: usize = 256 * 1024;
+/// A larger buffer is given back to the system. What one read brings, as events, has room.
+const SPARE_BYTES_MAX: usize = 512 * 1024;
 
 /// By what it wants, and by whether it recovers: four encodings, each made only if somebody wants it.
 const VARIANTS: usize = 4;
