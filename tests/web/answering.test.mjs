@@ -109,9 +109,6 @@ atBothSizes("a question can be answered with the keyboard alone", async (t, size
 
 atBothSizes("who presses twice answers once", async (t, size) => {
   const { server, page } = await openPage(t, size, { args: badAgent() });
-  // Here time passes only when it is told to.
-  await page.clock.install();
-  await page.clock.pauseAt(Date.now() + 60_000);
   // Those of agents stay when the turn is over.
   const questions = ["one", "two"].map((command) => JSON.stringify({ type: "control_request", request_id: command,
     request: { subtype: "can_use_tool", agent_id: "agent", tool_name: "Bash", input: { command } } }));
@@ -119,8 +116,10 @@ atBothSizes("who presses twice answers once", async (t, size) => {
   writeFileSync(file, `${questions.join("\n")}\n`);
   await ask(page, `raw ${file}`);
   await cards(page).nth(1).waitFor();
-  await page.clock.runFor(1000);
   await settled(page);
+  // From here on time passes only when it is told to.
+  await page.clock.install();
+  await page.clock.pauseAt(Date.now() + 1000);
   await button(page, "Allow once").first().focus();
   await page.keyboard.press("Enter");
   await cards(page).nth(1).waitFor({ state: "detached" });
@@ -133,6 +132,8 @@ atBothSizes("who presses twice answers once", async (t, size) => {
   assert.equal(await cards(page).locator("[inert]").count(), 0);
   await page.clock.runFor(1000);
   await settled(page);
+  // The click went to what is behind.
+  await button(page, "Allow once").focus();
   await page.keyboard.press("Enter");
   await cards(page).first().waitFor({ state: "detached" });
 });
