@@ -70,6 +70,24 @@ test("nothing unsafe is allowed, nothing is without its headers", async (t) => {
   assert.doesNotMatch(html, /<style|\bstyle=|\bon[a-z]+=|<script(?![^>]*\bsrc=)/i);
 });
 
+test("it can be put on a home screen: each icon is there, in the size that is told", async (t) => {
+  const server = await startServer(t);
+  const { html } = await pageOf(server);
+  const linked = (rel) => new RegExp(`rel="${rel}"[^>]* href="([^"]+)"`).exec(html)[1];
+  const at = new URL(linked("manifest"), `${server.url}/`);
+  const manifest = JSON.parse((await get(server, at.pathname)).body);
+  const [start, scope] = [manifest.start_url, manifest.scope].map((url) => new URL(url, at).href);
+  assert.deepEqual([start, scope], [`${server.url}/`, `${server.url}/`]);
+  assert.deepEqual(new Set(manifest.icons.map(({ purpose }) => purpose)), new Set(["any", "maskable"]));
+  const touch = { src: new URL(linked("apple-touch-icon"), `${server.url}/`).href, sizes: "180x180", type: "image/png" };
+  for (const { src, sizes, type } of [...manifest.icons, touch]) {
+    const icon = await get(server, new URL(src, at).pathname);
+    assert.deepEqual([icon.status, icon.headers["content-type"]], [200, type], src);
+    // A PNG's first chunk begins with its width and height.
+    if (type === "image/png") assert.equal(`${icon.body.readUInt32BE(16)}x${icon.body.readUInt32BE(20)}`, sizes, src);
+  }
+});
+
 test("a browser that has the page is told so", async (t) => {
   const server = await startServer(t);
   const { etag } = (await get(server, "/", GZIP)).headers;
