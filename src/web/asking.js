@@ -18,8 +18,8 @@ const KINDS = { AskUserQuestion: questionCard, ExitPlanMode: planCard };
 export class Asking {
     /** Answered from here. @type {Set<string>} */
     #mine = new Set();
-    /** A card that is being answered had the focus: what comes next gets it. */
-    #focused = false;
+    /** A card that was answered here had the focus: what comes next gets it. */
+    #answered = false;
     /** The cards that are there, by their keys. */
     #cards = "";
     #settling = 0;
@@ -49,20 +49,23 @@ export class Asking {
         }
         const section = byId("asking");
         const questions = [...(conversation?.questions.values() ?? [])];
-        this.#focused ||= section.contains(document.activeElement);
+        const focused = section.contains(document.activeElement);
         keep(section, questions, ({ requestId }) => requestId, (question) => this.#make(question), (card, question) => {
             if (!question.resolved || card.dataset.resolved === "true") return;
             card.dataset.resolved = "true";
             card.replaceChildren(h("p", { class: "dim" }, told(question)));
         });
         section.hidden = questions.length === 0;
-        this.#settle(questions.map(({ requestId }) => requestId).join(" "));
+        // One that was answered elsewhere is another one, too: it is smaller.
+        this.#settle(questions.map(({ requestId, resolved }) => requestId + (resolved ? "!" : "")).join(" "));
         if (section.querySelector("[inert]")) return;
-        if (this.#focused && document.activeElement === document.body) {
+        if (document.activeElement === document.body) {
             const next = /** @type {HTMLElement | null} */ (section.querySelector("button.primary")) ?? byId("message");
-            next.focus();
+            if (this.#answered) next.focus();
+            // Who was typing goes on for a moment: that must neither answer another question, nor be sent.
+            else if (focused) (section.hidden ? byId("log") : section).focus();
         }
-        this.#focused = false;
+        this.#answered = false;
     }
 
     /** @param {string} cards */
@@ -92,7 +95,7 @@ export class Asking {
         const { requestId, sessionId } = question;
         const card = h("article", { class: "card" });
         const answer = async (/** @type {object} */ given) => {
-            this.#focused ||= card.contains(document.activeElement);
+            this.#answered ||= card.contains(document.activeElement);
             card.toggleAttribute("inert", true);
             this.#mine.add(requestId);
             try {

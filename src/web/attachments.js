@@ -74,6 +74,10 @@ export class Attachments {
         return this.#mine.some(({ state }) => state === "sending");
     }
 
+    get failed() {
+        return this.#mine.some(({ state }) => state === "failed");
+    }
+
     get count() {
         return this.#mine.length;
     }
@@ -105,15 +109,22 @@ export class Attachments {
         this.#draw();
     }
 
-    /** Those of the shown session, ready to go with a prompt. They are no more here then. */
+    /** Those of the shown session, as they go with a prompt. They are here no more then, unless one cannot be read. */
     async take() {
-        const mine = this.#mine.filter(({ state }) => state === "ready");
-        this.#all.delete(this.#app.conversations.current?.id ?? "");
+        const sessionId = this.#app.conversations.current?.id ?? "";
+        const mine = this.#mine;
+        this.#all.delete(sessionId);
         this.#draw();
-        return Promise.all(mine.map(async ({ file, sent, preview }) => {
-            if (preview) URL.revokeObjectURL(preview);
-            return sent ?? { name: nameOf(file), mediaType: file.type || UNKNOWN, data: await file.arrayBuffer() };
-        }));
+        try {
+            const taken = await Promise.all(mine.map(async ({ file, sent }) =>
+                sent ?? { name: nameOf(file), mediaType: file.type || UNKNOWN, data: await bytesOf(file) }));
+            for (const { preview } of mine) if (preview) URL.revokeObjectURL(preview);
+            return taken;
+        } catch (error) {
+            this.#all.set(sessionId, [...mine, ...(this.#all.get(sessionId) ?? [])]);
+            this.#draw();
+            throw error;
+        }
     }
 
     /**
@@ -175,6 +186,14 @@ export class Attachments {
             h("span", { class: "clip" }, nameOf(added.file)), h("span", { class: "size dim small" }),
             crossButton(`Remove ${nameOf(added.file)}`, remove));
     }
+}
+
+/** @param {File} file */
+async function bytesOf(file) {
+    return file.arrayBuffer().catch(() => {
+        // A folder, or one that was changed since.
+        throw new Error(`${nameOf(file)} cannot be read`);
+    });
 }
 
 /** @param {File} file */

@@ -3,7 +3,7 @@
 import { Attachments } from "./attachments.js";
 import { Completion } from "./completion.js";
 import { byId, crossButton, h, keep, setText } from "./dom.js";
-import { kept } from "./storage.js";
+import { kept, keptInTab } from "./storage.js";
 import { complain, toast } from "./toasts.js";
 
 /** The draft is written down when typing pauses. */
@@ -12,6 +12,9 @@ const DRAFT_MS = 300;
 /** Drafts of more sessions are not kept. */
 const DRAFTS_MAX = 50;
 
+/** Keys that move the caret and change nothing. */
+const MOVES = new Set(["ArrowLeft", "ArrowRight", "Home", "End", "PageUp", "PageDown"]);
+
 /** A prompt that takes longer to arrive shows up among those that wait. */
 const SHOWN_AFTER_MS = 400;
 
@@ -19,7 +22,11 @@ export class Composer {
     #message = /** @type {HTMLTextAreaElement} */ (byId("message"));
     #send = /** @type {HTMLButtonElement} */ (byId("send"));
     #session = "";
+    /** What is kept of the draft. */
+    #saved = "";
     #timer = 0;
+    /** Prompts go out in the order in which they were written, also where files are read first. */
+    #posted = Promise.resolve();
     /** How far back in the history; -1 is what was typed. */
     #back = -1;
     #typed = "";
@@ -39,23 +46,31 @@ export class Composer {
             this.#completion.update();
         });
         message.addEventListener("keydown", (event) => this.#key(event));
+        // What is to be replaced stands before the caret: elsewhere it is something else.
+        message.addEventListener("keyup", (event) => MOVES.has(event.key) && this.#completion.close());
+        message.addEventListener("pointerup", () => this.#completion.close());
         byId("composer").addEventListener("submit", (event) => {
             event.preventDefault();
             void this.#submit();
         });
         byId("stop").addEventListener("click", () => void this.stop());
         document.addEventListener("keydown", (event) => {
-            const elsewhere = document.querySelector("dialog[open]") ?? document.querySelector("#drawer.open");
-            if (event.key === "Escape" && !event.defaultPrevented && !elsewhere && !event.isComposing) void this.stop();
+            if (event.key !== "Escape" || event.defaultPrevented || isComposed(event)) return;
+            // There it closes or empties something.
+            const { target } = event;
+            const busy = target instanceof HTMLSelectElement || target === byId("search");
+            if (!busy && !document.querySelector("dialog[open], #drawer.open")) void this.stop();
         });
         // What is typed before the page is ready is a draft, too.
         addEventListener("pagehide", () => this.#save());
         app.conversations.onSwitch.listen(() => this.#switched());
         app.conversations.onReplaced.listen((before, now) => {
-            this.#save();
+            const shown = this.#session === before;
+            if (shown) this.#save();
             const draft = kept.get(`draft ${before}`);
             kept.set(`draft ${before}`, null);
             if (draft) kept.set(`draft ${now}`, draft);
+            if (shown) this.#session = now;
         });
         app.conversations.onChange.listen((conversation) => {
             if (conversation === app.conversations.current) this.#draw();
@@ -64,15 +79,25 @@ export class Composer {
             this.#draw();
             setTimeout(() => this.#draw(), SHOWN_AFTER_MS + 10);
         });
-        app.outbox.onReturned.listen(({ sessionId, prompt }) => {
-            if (sessionId === this.#session && message.value === "") this.#put(prompt);
-            else kept.set(`draft ${sessionId}`, kept.get(`draft ${sessionId}`) ?? prompt);
+        app.outbox.onReturned.listen(({ sessionId, prompt, attachments }) => {
+            this.#giveBack(sessionId, prompt);
+            if (attachments.length > 0) toast("Its files must be added again.");
         });
+        this.#saved = keptInTab.get("early draft") ?? "";
+        message.value ||= this.#saved;
         this.#fit();
     }
 
     focus() {
         this.#message.focus();
+    }
+
+    /** The session that is shown is deleted, and what was written for it. */
+    forget() {
+        this.#put("");
+        this.#save();
+        this.#session = "";
+        this.#saved = "";
     }
 
     filesChanged() {
@@ -89,7 +114,7 @@ export class Composer {
     /** @param {KeyboardEvent} event */
     #key(event) {
         // A word that is being composed has its own Enter, arrows and Esc.
-        if (event.isComposing || event.keyCode === 229) return;
+        if (isComposed(event)) return;
         if (this.#completion.key(event)) return;
         if (event.key === "Enter" && !event.shiftKey && !event.ctrlKey && !event.altKey && !event.metaKey) {
             event.preventDefault();
@@ -122,6 +147,7 @@ export class Composer {
         // Without one it waits for the first.
         const session = this.#session;
         if (this.#attachments.busy) return toast("A file is still on its way.");
+        if (this.#attachments.failed) return toast("A file could not be sent: take it out, or add it again.", "bad");
         if (prompt.trim() === "") {
             if (this.#attachments.count > 0) toast("Say what the files are for.");
             return;
@@ -131,7 +157,22 @@ export class Composer {
         this.#put("");
         this.#save();
         this.#app.sent();
-        this.#app.outbox.post(session, prompt, await files);
+        const post = async () => this.#app.outbox.post(session, prompt, await files);
+        this.#posted = this.#posted.then(post).catch((error) => {
+            complain(error);
+            this.#giveBack(session, prompt);
+        });
+    }
+
+    /**
+     * A prompt that was not sent is a draft again, before what was written since.
+     * @param {string} sessionId
+     * @param {string} prompt
+     */
+    #giveBack(sessionId, prompt) {
+        const join = (/** @type {string | null} */ since) => (since ? `${prompt}\n\n${since}` : prompt);
+        if (sessionId === this.#session) this.#put(join(this.#message.value));
+        else kept.set(`draft ${sessionId}`, join(kept.get(`draft ${sessionId}`)));
     }
 
     /** @param {string} text */
@@ -158,10 +199,13 @@ export class Composer {
 
     #save() {
         clearTimeout(this.#timer);
-        if (!this.#session) return;
         const text = this.#back >= 0 ? this.#typed : this.#message.value;
+        // Another tab may have sent since what is here unchanged.
+        if (text === this.#saved) return;
+        this.#saved = text;
+        if (!this.#session) return keptInTab.set("early draft", text === "" ? null : text);
         const name = `draft ${this.#session}`;
-        if (text !== "" || kept.get(name) !== null) kept.set(name, text === "" ? null : text);
+        kept.set(name, text === "" ? null : text);
         const drafts = kept.names().filter((name) => name.startsWith("draft "));
         if (drafts.length > DRAFTS_MAX) kept.set(/** @type {string} */ (drafts.find((other) => other !== name)), null);
     }
@@ -169,11 +213,13 @@ export class Composer {
     #switched() {
         const id = this.#app.conversations.current?.id ?? "";
         if (id !== this.#session) {
-            this.#save();
             // What was typed while there was no session yet goes into the first.
             const early = this.#session === "" ? this.#message.value : "";
+            if (this.#session !== "") this.#save();
+            keptInTab.set("early draft", null);
             this.#session = id;
-            this.#put(early || (kept.get(`draft ${id}`) ?? ""));
+            this.#saved = kept.get(`draft ${id}`) ?? "";
+            this.#put(early || this.#saved);
             this.#completion.close();
         }
         this.#draw();
@@ -211,6 +257,14 @@ export class Composer {
         if (cancelled && this.#message.value === "" && (unsent || text.length < 190)) this.#put(text);
         this.focus();
     }
+}
+
+/**
+ * Whether it belongs to a word that is being composed. Safari tells the last key of one by its code alone.
+ * @param {KeyboardEvent} event
+ */
+function isComposed(event) {
+    return event.isComposing || event.keyCode === 229;
 }
 
 /** @param {import("./wire.js").Summary} summary */

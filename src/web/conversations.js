@@ -51,6 +51,12 @@ export class Conversation {
         this.#held ??= [];
     }
 
+    /** What was missed is not to be had: nor is what came behind it, and all is asked for anew the next time. */
+    giveUp() {
+        this.#held = null;
+        this.logId = undefined;
+    }
+
     /** @param {import("./wire.js").Item[]} items what is missing, ascending */
     release(items) {
         for (const item of items) this.#apply(item.name, item.data, item.time);
@@ -121,6 +127,8 @@ export class Conversations {
     #kept = new Map();
     /** What the last CONNECT named. @type {string | undefined} */
     #asked;
+    /** One at a time: each says which others are left. @type {Promise<unknown>} */
+    #watching = Promise.resolve();
     #connection;
 
     /** @param {import("./connection.js").Connection} connection */
@@ -232,6 +240,7 @@ export class Conversations {
         current.watched = true;
         // Where something was seen the server sends by itself what follows.
         if (!current.logId || current.transcript.lastSeq === 0) {
+            if (current.transcript.lastSeq > 0) this.#anew(current);
             current.logId = logId;
             await this.#fill(current);
         }
@@ -252,15 +261,24 @@ export class Conversations {
     }
 
     /** @param {Conversation} conversation */
-    async #watch(conversation) {
+    #watch(conversation) {
+        const watched = this.#watching.then(() => this.#resume(conversation));
+        this.#watching = watched.catch(() => undefined);
+        return watched;
+    }
+
+    /** @param {Conversation} conversation */
+    async #resume(conversation) {
         const { id: sessionId, logId } = conversation;
         const afterSeq = conversation.transcript.lastSeq;
-        // Those in which nothing happens need not be watched.
-        const working = [...this.#kept.values()].some((other) => other.watched && isAtWork(other));
+        // Those in which nothing happens need not be watched, but for the one that is shown.
+        const needed = (/** @type {Conversation} */ other) => other === this.current || isAtWork(other);
+        const keeps = [...this.#kept.values()]
+            .some((other) => other !== conversation && other.watched && needed(other));
         conversation.hold();
         /** @param {object} after */
         const resume = (after) =>
-            this.#connection.request("resumeSession", { sessionId, leaveOthers: !working, ...after });
+            this.#connection.request("resumeSession", { sessionId, leaveOthers: !keeps, ...after });
         try {
             let known = Boolean(logId && afterSeq > 0);
             let got = await resume(known ? { afterSeq, logId } : {}).catch((error) => {
@@ -274,7 +292,7 @@ export class Conversations {
                 got = { ...got, ...(await this.#connection.request("getHistory", { sessionId, limit: PAGE_EVENTS })) };
             }
             if (!known && afterSeq > 0) this.#anew(conversation);
-            if (!working) for (const other of this.#kept.values()) other.watched = false;
+            if (!keeps) for (const other of this.#kept.values()) other.watched = false;
             conversation.watched = true;
             conversation.logId = got.logId;
             if (!known) conversation.complete = !got.more;
@@ -282,7 +300,7 @@ export class Conversations {
             this.#summarize(got.session);
             await this.details(conversation);
         } catch (error) {
-            conversation.release([]);
+            conversation.giveUp();
             throw error;
         }
     }

@@ -25,9 +25,14 @@ export function ask({ title, body = [], actions = [], mustAnswer = false, wide =
     const dialog = h("dialog", { class: wide ? "wide" : "", "aria-labelledby": heading.id }, form);
     /** @type {string | null} */
     let answer = null;
+    let checking = false;
     /** @param {string} value */
     const close = async (value) => {
-        if (check && !(await check(value))) return;
+        if (checking) return;
+        checking = true;
+        const good = !check || (await check(value));
+        checking = false;
+        if (!good) return;
         answer = value;
         dialog.close();
     };
@@ -45,7 +50,7 @@ export function ask({ title, body = [], actions = [], mustAnswer = false, wide =
         });
         document.body.append(dialog);
         dialog.showModal();
-        const first = form.querySelector("input:not([type=radio]), :checked, .primary");
+        const first = form.querySelector("input:not([type=radio]), input:checked, .primary");
         if (first instanceof HTMLElement) first.focus();
         if (first instanceof HTMLInputElement) first.select();
     });

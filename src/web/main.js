@@ -15,7 +15,7 @@ import { SessionList } from "./sessions.js";
 import { Status } from "./status.js";
 import { keptInTab } from "./storage.js";
 import { complain, toast } from "./toasts.js";
-import { askForToken, fragment, takeToken, token } from "./token.js";
+import { askForToken, confirmed, fallBack, fragment, takeToken, token } from "./token.js";
 
 export class App {
     connection = new Connection(() =>
@@ -58,6 +58,11 @@ export class App {
         byId("new-session").addEventListener("click", () => void newSession(this));
         const menu = byId("session-menu");
         menu.addEventListener("click", () => menuOf(this, this.conversations.current?.summary, menu));
+        byId("skip").addEventListener("click", (event) => {
+            // The address names the session.
+            event.preventDefault();
+            this.composer.focus();
+        });
         this.#drawer();
     }
 
@@ -83,6 +88,7 @@ export class App {
         const shown = this.conversations.current?.id === sessionId;
         this.sessions.remove(sessionId);
         this.conversations.drop(sessionId);
+        if (shown) this.composer.forget();
         forgetKept(sessionId);
         if (!shown) return;
         const next = this.sessions.next(sessionId);
@@ -107,7 +113,10 @@ export class App {
     }
 
     async #state() {
-        if (this.connection.state === "unauthorized") await this.#askForToken();
+        if (this.connection.connected) confirmed();
+        if (this.connection.state !== "unauthorized") return;
+        if (fallBack()) this.connection.open();
+        else await this.#askForToken();
     }
 
     async #askForToken() {
@@ -120,7 +129,11 @@ export class App {
 
     /** Somebody followed a link within the page, or went back. */
     #followed() {
-        if (takeToken() && !this.connection.connected) this.connection.open();
+        if (takeToken()) {
+            // The question for it is answered.
+            if (this.#asking) return location.reload();
+            if (!this.connection.connected) this.connection.open();
+        }
         const id = fragment().get("session");
         if (id && id !== this.conversations.current?.id) void this.#show(id);
     }

@@ -2,7 +2,7 @@
 // a reload asks once; it is kept until the server has it on its disk, each by itself, since other tabs have theirs.
 
 import { Signal } from "./signal.js";
-import { kept, onRemovedElsewhere } from "./storage.js";
+import { kept, keptInTab, onRemovedElsewhere } from "./storage.js";
 import { complain, toast } from "./toasts.js";
 
 /** Between two tries where the server cannot take it now. */
@@ -10,6 +10,10 @@ const RETRY_MS = 3_000;
 
 /** What a letter is kept as. */
 const NAME = "letter ";
+
+/** One so long upon which the connection breaks each time is longer than the server takes. */
+const LONG_CHARS = 100_000;
+const BREAKS_MAX = 3;
 
 /** Refusals that pass. */
 const PASSING = new Set(["disconnected", "timeout", "rate_limited", "shutting_down"]);
@@ -25,13 +29,16 @@ export class Outbox {
     /** @type {Letter[]} */
     #letters = [];
     #sending = false;
+    /** How often the connection broke upon a long one. @type {Map<string, number>} */
+    #breaks = new Map();
     #app;
 
     /** @param {import("./main.js").App} app */
     constructor(app) {
         this.#app = app;
-        const names = kept.names().filter((name) => name.startsWith(NAME));
-        this.#letters = names.flatMap(read).sort((a, b) => a.at - b.at);
+        const letters = [kept, keptInTab].flatMap((keeper) =>
+            keeper.names().filter((name) => name.startsWith(NAME)).flatMap((name) => read(keeper.get(name))));
+        this.#letters = letters.sort((a, b) => a.at - b.at);
         // Another tab that had it, too, has sent it or taken it back.
         onRemovedElsewhere((name) => name.startsWith(NAME) && this.#remove(name.slice(NAME.length)));
         app.connection.onState.listen(() => void this.flush());
@@ -78,17 +85,28 @@ export class Outbox {
                 this.#remove(promptId);
             } catch (error) {
                 const { code } = /** @type {any} */ (error);
-                if (PASSING.has(code)) {
+                const tooLong = code === "disconnected" && this.#breaksAgain(letter);
+                if (PASSING.has(code) && !tooLong) {
                     setTimeout(() => void this.flush(), RETRY_MS);
                     break;
                 }
                 this.#remove(promptId);
                 this.onReturned.tell(letter);
-                if (code === "conflict") toast("That was asked already.");
+                if (tooLong) toast("This message is too long for the server.", "bad");
+                else if (code === "conflict") toast("That was asked already.");
                 else complain(error);
             }
         }
         this.#sending = false;
+    }
+
+    /** Whether the connection has broken too often when this one was sent. @param {Letter} letter */
+    #breaksAgain({ promptId, prompt, attachments }) {
+        const bytes = attachments.reduce((sum, file) => sum + ("data" in file ? file.data.byteLength : 0), 0);
+        if (prompt.length + bytes < LONG_CHARS) return false;
+        const breaks = (this.#breaks.get(promptId) ?? 0) + 1;
+        this.#breaks.set(promptId, breaks);
+        return breaks >= BREAKS_MAX;
     }
 
     /**
@@ -122,7 +140,8 @@ export class Outbox {
     /** @param {string} promptId */
     #remove(promptId) {
         this.#letters = this.#letters.filter((letter) => letter.promptId !== promptId);
-        kept.set(NAME + promptId, null);
+        for (const keeper of [kept, keptInTab]) keeper.set(NAME + promptId, null);
+        this.#breaks.delete(promptId);
         this.onChange.tell();
     }
 }
@@ -130,18 +149,21 @@ export class Outbox {
 /** @param {Letter} letter */
 function keep(letter) {
     // Bytes cannot be kept: a prompt that has some is in this tab alone.
-    const lasts = letter.attachments.every((file) => "fileId" in file);
-    if (lasts) kept.set(NAME + letter.promptId, JSON.stringify(letter));
+    if (!letter.attachments.every((file) => "fileId" in file)) return;
+    // Nor is one for whatever session this tab will get another's.
+    if (letter.sessionId === "") return keptInTab.set(NAME + letter.promptId, JSON.stringify(letter));
+    kept.set(NAME + letter.promptId, JSON.stringify(letter));
+    keptInTab.set(NAME + letter.promptId, null);
 }
 
 /**
- * @param {string} name
+ * @param {string | null} text
  * @returns {Letter[]} none, if somebody else has written there
  */
-function read(name) {
+function read(text) {
     try {
-        const letter = JSON.parse(kept.get(name) ?? "");
-        return NAME + letter.promptId === name && Array.isArray(letter.attachments) ? [letter] : [];
+        const letter = JSON.parse(text ?? "");
+        return typeof letter.promptId === "string" && Array.isArray(letter.attachments) ? [letter] : [];
     } catch {
         return [];
     }

@@ -4,6 +4,9 @@ import { byId, h, keep, setText } from "./dom.js";
 import { complain } from "./toasts.js";
 import { MODES } from "./words.js";
 
+/** Who chooses with the keyboard is at rest after this. */
+const CHOOSING_MS = 250;
+
 const EFFORTS = ["low", "medium", "high", "max"];
 
 export class Pickers {
@@ -33,26 +36,35 @@ export class Pickers {
      */
     #watch(id, event, field) {
         const select = /** @type {HTMLSelectElement} */ (byId(id));
-        select.addEventListener("change", async () => {
+        let timer = 0;
+        const choose = async () => {
+            clearTimeout(timer);
+            timer = 0;
             const sessionId = this.#app.conversations.current?.id;
-            if (!sessionId || !select.value) return this.#draw();
-            select.disabled = true;
-            await this.#app.connection.request(event, { sessionId, [field]: select.value }).catch(complain);
-            select.disabled = false;
-            this.#draw();
+            if (!sessionId || !select.value) return this.#draw(id);
+            const wanted = { sessionId, [field]: select.value };
+            const done = await this.#app.connection.request(event, wanted).catch(complain);
+            this.#draw(done ? "" : id);
+        };
+        // Arrow keys go through all that lies between.
+        select.addEventListener("change", () => {
+            clearTimeout(timer);
+            timer = setTimeout(choose, CHOOSING_MS);
         });
+        select.addEventListener("blur", () => (timer ? void choose() : this.#draw()));
     }
 
-    #draw() {
+    /** @param {string} [refused] the one that does not stay as it was chosen */
+    #draw(refused) {
         const { summary, models } = this.#app.conversations.current ?? {};
         if (!summary) return;
         const known = models ?? [];
         const model = known.find(({ value, displayName }) => value === summary.model || displayName === summary.model);
         const names = known.map(({ value, displayName }) => [value, displayName ?? value]);
         const efforts = (model?.supportedEffortLevels ?? EFFORTS).map((level) => [level, `Effort ${level}`]);
-        fill("model", names, model?.value ?? summary.model, "Default model");
-        fill("permission-mode", Object.entries(MODES), summary.permissionMode, "Default permissions");
-        fill("effort", efforts, summary.effort, "Default effort");
+        fill("model", names, model?.value ?? summary.model, "Default model", refused);
+        fill("permission-mode", Object.entries(MODES), summary.permissionMode, "Default permissions", refused);
+        fill("effort", efforts, summary.effort, "Default effort", refused);
     }
 }
 
@@ -61,14 +73,16 @@ export class Pickers {
  * @param {string[][]} options value and label
  * @param {string | null} value
  * @param {string} otherwise what is said where nothing is chosen
+ * @param {string} [refused]
  */
-function fill(id, options, value, otherwise) {
+function fill(id, options, value, otherwise, refused) {
     const select = /** @type {HTMLSelectElement} */ (byId(id));
     const all = [...options];
     if (value === null) all.unshift(["", otherwise]);
     else if (!options.some(([known]) => known === value)) all.unshift([value, value]);
     keep(select, all, ([value = ""]) => `=${value}`, ([value]) => h("option", { value }),
         (option, [, label = ""]) => setText(option, label));
-    if (!select.disabled && document.activeElement !== select) select.value = value ?? "";
-    else if (select.selectedIndex < 0) select.value = value ?? "";
+    // Who is about to choose is left alone.
+    const left = document.activeElement === select && id !== refused && select.selectedIndex >= 0;
+    if (!left) select.value = value ?? "";
 }

@@ -86,7 +86,10 @@ async function remove(app, session) {
         actions: [{ label: "Delete", value: "delete", primary: true, danger: true }],
     });
     if (answer === null) return;
-    const gone = await app.connection.request("deleteSession", { sessionId }).catch(complain);
+    const gone = await app.connection.request("deleteSession", { sessionId }).catch((error) => {
+        // Where it was the only one the connection began anew, with the news that it is gone.
+        if (app.sessions.get(sessionId)) complain(error);
+    });
     if (gone) app.gone(sessionId);
 }
 

@@ -19,11 +19,26 @@ export function takeToken() {
     const said = fragment();
     const given = said.get("token");
     if (given === null) return false;
+    const before = token();
+    if (before !== null && before !== given.trim()) kept.set("token before", before);
     kept.set("token", given.trim());
     said.delete("token");
     const rest = said.toString();
     history.replaceState(null, "", `${location.pathname}${location.search}${rest && `#${rest}`}`);
     return true;
+}
+
+/** The server does not know the link's token: back to the one from before. Returns whether there was one. */
+export function fallBack() {
+    const before = kept.get("token before");
+    kept.set("token before", null);
+    if (before !== null) kept.set("token", before);
+    return before !== null;
+}
+
+/** The server knows the token. */
+export function confirmed() {
+    kept.set("token before", null);
 }
 
 /** Asks until something is typed: without the token there is nothing to be done here. */

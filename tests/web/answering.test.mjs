@@ -138,6 +138,30 @@ atBothSizes("who presses twice answers once", async (t, size) => {
   await cards(page).first().waitFor({ state: "detached" });
 });
 
+atBothSizes("who types while another answers goes on typing into nothing", async (t, size) => {
+  const { server, page } = await openPage(t, size, { args: badAgent() });
+  const questions = ["one", "two"].map((command) => JSON.stringify({ type: "control_request", request_id: command,
+    request: { subtype: "can_use_tool", agent_id: "agent", tool_name: "Bash", input: { command } } }));
+  const file = join(server.root, "questions");
+  writeFileSync(file, `${questions.join("\n")}\n`);
+  await ask(page, `raw ${file}`);
+  await cards(page).nth(1).waitFor();
+  await settled(page);
+  await button(page, "Deny…").first().click();
+  await page.keyboard.type("because it");
+  const other = await openWindow(t, server, size);
+  await other.page.goto(`${link(server)}&${new URL(page.url()).hash.slice(1)}`);
+  await cards(other.page).nth(1).waitFor();
+  await button(other.page, "Allow once").first().click();
+  await cards(page).getByText(/allowed elsewhere/).waitFor();
+  await settled(page);
+  await page.keyboard.type(" is wrong");
+  await page.keyboard.press("Enter");
+  assert.equal(await cards(page).filter({ hasText: "Claude wants to use" }).count(), 1);
+  assert.equal(await cards(page).locator("[inert]").count(), 0);
+  assert.equal(await page.getByRole("textbox", { name: "Message" }).inputValue(), "");
+});
+
 atBothSizes("a notification tells who looks elsewhere", async (t, size) => {
   const { page, context } = await openPage(t, size, { args: badAgent() });
   await context.grantPermissions(["notifications"]);

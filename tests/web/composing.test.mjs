@@ -1,9 +1,9 @@
 // Writing a message: the box, its history, completion, files, what waits, and stopping.
 
 import assert from "node:assert/strict";
-import { existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { ask, atBothSizes, badAgent, composer, conversation, isInState, openPage, shows } from "./support.mjs";
+import { ask, atBothSizes, badAgent, composer, conversation, isInState, openList, openPage, shows } from "./support.mjs";
 
 atBothSizes("Enter sends, Shift+Enter is a line, and arrow-up brings back what was asked", async (t, size) => {
   const { page } = await openPage(t, size, { args: badAgent() });
@@ -134,8 +134,71 @@ atBothSizes("model and mode are chosen, and shown as Claude has them", async (t,
   await shows(page, "you said: warm up");
   if (size === "narrow") await page.getByRole("button", { name: "Model, permissions, effort" }).click();
   await page.getByRole("combobox", { name: "Permission mode" }).selectOption("acceptEdits");
-  await page.waitForFunction(() => !document.querySelector("#permission-mode").disabled);
+  // The choice is made when the keys are at rest, and the focus stays where it is.
+  await page.getByRole("combobox", { name: "Permission mode" }).focus();
+  await page.getByRole("combobox", { name: "Effort" }).focus();
+  await page.keyboard.press("ArrowDown");
+  await page.waitForFunction(() => document.activeElement.id === "effort" && document.activeElement.value !== "");
+  await page.keyboard.press("ArrowDown");
+  assert.equal(await page.evaluate(() => document.activeElement.id), "effort");
+  const effort = await page.locator("#effort").inputValue();
+  await composer(page).focus();
+  await page.waitForFunction((effort) => document.querySelector("#effort").value === effort, effort);
+  await ask(page, "settled");
+  await shows(page, "you said: settled");
   await page.reload();
   await shows(page, "you said: warm up");
-  await page.waitForFunction(() => document.querySelector("#permission-mode").value === "acceptEdits");
+  await page.waitForFunction((effort) =>
+    document.querySelector("#permission-mode").value === "acceptEdits" && document.querySelector("#effort").value === effort, effort);
+});
+
+atBothSizes("a file that cannot be read any more stays, and so does the message", async (t, size) => {
+  const { server, page } = await openPage(t, size, { args: badAgent() });
+  await ask(page, "warm up");
+  await shows(page, "you said: warm up");
+  const attached = page.getByRole("list", { name: "Attachments" });
+  const file = join(server.root, "gone.txt");
+  writeFileSync(file, "here for a moment");
+  await page.locator("#files").setInputFiles(file);
+  await attached.getByText("gone.txt").waitFor();
+  rmSync(file);
+  await ask(page, "look at this");
+  await page.getByText("gone.txt cannot be read").waitFor();
+  await page.waitForFunction(() => document.querySelector("#message").value === "look at this");
+  await attached.getByRole("button", { name: /gone\.txt/ }).click();
+  await composer(page).press("Enter");
+  await shows(page, "you said: look at this");
+});
+
+atBothSizes("Esc in the search stops nothing, and the skip link leaves the session where it is", async (t, size) => {
+  const { server, page } = await openPage(t, size, { args: badAgent() });
+  const go = join(server.root, "go");
+  await ask(page, `wait ${go}`);
+  await isInState(page, "Working");
+  await openList(page);
+  await page.getByRole("searchbox", { name: "Search sessions" }).fill("something");
+  await page.keyboard.press("Escape");
+  const { hash } = new URL(page.url());
+  await page.locator("#skip").focus();
+  await page.keyboard.press("Enter");
+  assert.deepEqual(await page.evaluate(() => [document.activeElement.id, location.hash]), ["message", hash]);
+  writeFileSync(go, "");
+  await shows(page, "waiting no more");
+});
+
+atBothSizes("two clicks start one session", async (t, size) => {
+  const { server, page } = await openPage(t, size, { args: badAgent() });
+  await ask(page, "warm up");
+  await shows(page, "you said: warm up");
+  const sessions = async () => (await (await fetch(`${server.url}/health`)).json()).sessions;
+  const [before, old] = [await sessions(), page.url()];
+  await openList(page);
+  await page.getByRole("button", { name: "New", exact: true }).click();
+  const start = page.getByRole("dialog").getByRole("button", { name: "Start" });
+  await start.waitFor();
+  await start.evaluate((button) => [button.click(), button.click()]);
+  await page.waitForFunction((old) => location.href !== old, old);
+  await ask(page, "in the new one");
+  await shows(page, "you said: in the new one");
+  assert.equal(await sessions(), before + 1);
 });

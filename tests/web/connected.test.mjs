@@ -5,7 +5,7 @@ import { once } from "node:events";
 import { createServer } from "node:net";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { ask, atBothSizes, badAgent, composer, conversation, isInState, link, openPage, openWindow, shows, startServer } from "./support.mjs";
+import { ask, atBothSizes, badAgent, composer, conversation, isInState, link, openList, openPage, openWindow, shows, startServer } from "./support.mjs";
 
 const state = (page, text) => page.locator("#connection-text").getByText(text, { exact: true }).waitFor();
 
@@ -116,6 +116,63 @@ atBothSizes("the token leaves the address, is asked for where there is none, and
   await page.goto(link(server));
   await state(page, "Connected");
   assert.doesNotMatch(page.url(), /token/);
+  // Another server's link, or a bad one, does not lock out whoever was in.
+  await page.evaluate(() => (location.hash = "token=of-another-server"));
+  await page.reload();
+  await state(page, "Connected");
+  assert.equal(await page.getByRole("dialog").count(), 0);
+});
+
+atBothSizes("a link that is followed while the token is asked for is the answer", async (t, size) => {
+  const server = await startServer(t, { args: badAgent() });
+  const { page } = await openWindow(t, server, size);
+  await page.goto(server.url);
+  await page.getByRole("textbox", { name: "Token" }).waitFor();
+  await page.evaluate((token) => (location.hash = `token=${token}`), server.token);
+  await state(page, "Connected");
+  await page.getByRole("dialog").waitFor({ state: "detached" });
+});
+
+atBothSizes("the shown session is still watched when another is at work and the connection was lost", async (t, size) => {
+  const { server, page, expected } = await openPage(t, size, { args: badAgent() });
+  expected.push(LOST);
+  const go = join(server.root, "go");
+  await ask(page, `wait ${go}`);
+  await isInState(page, "Working");
+  const working = page.url();
+  await openList(page);
+  await page.getByRole("button", { name: "New", exact: true }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Start" }).click();
+  await page.waitForFunction((before) => location.href !== before, working);
+  await ask(page, "hello");
+  await shows(page, "you said: hello");
+  await page.evaluate(() => dispatchEvent(new Event("offline")));
+  await page.locator("#connection-text").getByText(/Reconnecting|Server gone/).waitFor();
+  await page.evaluate(() => dispatchEvent(new Event("online")));
+  await state(page, "Connected");
+  const other = await openWindow(t, server, size);
+  await other.page.goto(`${link(server)}&${new URL(page.url()).hash.slice(1)}`);
+  await shows(other.page, "you said: hello");
+  await ask(other.page, "from elsewhere");
+  await shows(page, "you said: from elsewhere");
+  writeFileSync(go, "");
+  await page.goto(working);
+  await shows(page, "waiting no more");
+});
+
+atBothSizes("a message that is too long for the server comes back, before what was written since", async (t, size) => {
+  const { page, expected } = await openPage(t, size, { args: badAgent() });
+  expected.push(LOST);
+  await state(page, "Connected");
+  const long = "long ".repeat(300_000);
+  await composer(page).fill(long);
+  await composer(page).press("Enter");
+  await composer(page).fill("written since");
+  await page.getByText("This message is too long for the server.").waitFor();
+  assert.equal(await composer(page).inputValue(), `${long}\n\nwritten since`);
+  await state(page, "Connected");
+  await ask(page, "short");
+  await shows(page, "you said: short");
 });
 
 atBothSizes("the demo agent is announced, with what to do", async (t, size) => {

@@ -5,6 +5,16 @@ import { connect, must, waitFor } from "../clients/support.mjs";
 import { ask, atBothSizes, badAgent, conversation, openPage, shows, unfold } from "./support.mjs";
 import { toolId, turn } from "./turns.mjs";
 
+atBothSizes("coloured output is shown as what it says, and is no longer than that", async (t, size) => {
+  const { server, page } = await openPage(t, size, { args: badAgent() });
+  const result = "\x1b[31mred\x1b[0m\n\x1b[1;32mgreen\x1b[0m";
+  await ask(page, turn(server, [{ tool: { name: "Bash", input: { command: "colours" } }, result }, { text: "seen" }]));
+  await shows(page, "seen");
+  await unfold(page);
+  await conversation(page).getByText("red\ngreen", { exact: true }).first().waitFor();
+  assert.equal(await conversation(page).getByText(/Show all/).count(), 0);
+});
+
 const MARKDOWN = `# A heading
 
 Some **bold** text and \`code\`, and a [link](https://example.com/).

@@ -22,7 +22,13 @@ export async function highlighted(code, language) {
         const { default: grammar } = await import(`../vendor/languages/${name}.js`);
         hljs.registerLanguage(name, grammar);
     };
-    if (!loaded.has(name)) loaded.set(name, load());
+    if (!loaded.has(name)) {
+        loaded.set(name, load().catch((error) => {
+            // The server was away: the next one may try again.
+            loaded.delete(name);
+            throw error;
+        }));
+    }
     await loaded.get(name);
     return hljs.highlight(code, { language: name, ignoreIllegals: true }).value;
 }

@@ -117,7 +117,8 @@ const PICTURES = /^image\/(?:png|jpeg|gif|webp)$/;
  * @param {string} [language]
  */
 export function output(text, label, language) {
-    const shown = cut(text.replaceAll(/\x1b\[[0-9;?]*[ -/]*[@-~]/g, ""));
+    text = text.replaceAll(/\x1b\[[0-9;?]*[ -/]*[@-~]/g, "");
+    const shown = cut(text);
     const code = h("code", null, shown);
     if (language) colour(code, shown, language);
     const more = shown.length < text.length && h("button", { type: "button", class: "more", onclick: () => {

@@ -100,7 +100,7 @@ export class ConversationView {
         this.#context.opened.clear();
         this.#changed.clear();
         this.#items.replaceChildren();
-        [this.#start, this.#end, this.#olderAgain, this.#anchor] = [0, 0, 0, null];
+        [this.#start, this.#end, this.#olderAgain, this.#anchor, this.#loading] = [0, 0, 0, null, false];
         this.#announcer.restart(transcript.items);
         transcript.onChange = ({ items, moved }) => {
             for (const item of items) this.#changed.add(item);
@@ -274,7 +274,10 @@ export class ConversationView {
     async #older() {
         if (this.#loading || performance.now() < this.#olderAgain || !this.#transcript?.firstSeq) return;
         this.#loading = true;
+        const transcript = this.#transcript;
         const more = await this.#options.loadOlder().catch(() => false);
+        // Another one is shown, and may be loading by itself.
+        if (transcript !== this.#transcript) return;
         this.#loading = false;
         if (!more) this.#olderAgain = performance.now() + OLDER_AGAIN_MS;
         // A page may hold nothing that is shown.
