@@ -30,7 +30,7 @@ use crate::timer::{Timed, Timer};
 
 /// Lines that wait for a child that does not read: one prompt, answers to its questions, a few control requests. A
 /// child so far behind is stuck.
-pub const STDIN_LINES_MAX: usize = 64;
+pub const STDIN_LINES_MAX: usize = 256;
 
 /// A line of Claude's output up to this length is relayed whole.
 pub const LINE_BYTES_MAX: usize = 16 << 20;

@@ -25,7 +25,8 @@ use std::path::PathBuf;
 pub use address::PublicUrl;
 pub use resolve::{AgentChoice, Config, Mode};
 pub use values::{
-    BYPASS_PERMISSIONS, EFFORT_CHARS_MAX, MODEL_CHARS_MAX, PERMISSION_MODES, is_effort, is_model, is_permission_mode,
+    BYPASS_PERMISSIONS, EFFORT_CHARS_MAX, EFFORTS, MODEL_CHARS_MAX, PERMISSION_MODES, is_effort, is_model,
+    is_permission_mode,
 };
 
 use crate::logging::escape;

@@ -35,6 +35,9 @@ pub fn is_effort(text: &str) -> bool {
     (1..=EFFORT_CHARS_MAX).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_lowercase())
 }
 
+/// Those that are known: what Claude does not confirm is believed only if it is one of them.
+pub const EFFORTS: [&str; 5] = ["low", "medium", "high", "xhigh", "max"];
+
 /// The one of them in which Claude asks for no permission at all.
 pub const BYPASS_PERMISSIONS: &str = "bypassPermissions";
 

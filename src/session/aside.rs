@@ -6,6 +6,9 @@ use super::state::{NAME_CHARS_MAX, State, shortened};
 use super::tasks::is_over;
 use crate::proto::claude::{Kind, RateLimit};
 
+/// Limits of an account of which it is remembered that viewers were warned.
+const LIMITS_MAX: usize = 16;
+
 impl State {
     /// Takes note of a line; of a piece of the answer there is nothing to note.
     pub(super) fn on_aside(&mut self, line: &Kind<'_>, batch: &mut Batch) {
@@ -62,9 +65,12 @@ impl State {
         if before.as_ref() == Some(&now) {
             return false;
         }
-        let is_news =
-            before.is_none_or(|before| (before.status, before.kind) != (now.status.clone(), now.kind.clone()));
-        if is_news && now.status == "allowed_warning" {
+        // There are several limits, of which Claude may tell in turn.
+        let warned = self.limits_warned.iter().position(|kind| *kind == now.kind);
+        if now.status != "allowed_warning" {
+            warned.map(|at| self.limits_warned.swap_remove(at));
+        } else if warned.is_none() && self.limits_warned.len() < LIMITS_MAX {
+            self.limits_warned.push(now.kind.clone());
             let which = now.kind.as_deref().map(|kind| format!(" ({kind})")).unwrap_or_default();
             let text = format!("the account's limit{which} is nearly used up");
             self.notice(batch, "warning", "rate_limit_warning", &text);

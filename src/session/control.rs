@@ -22,7 +22,7 @@ use super::events::EVENT_BYTES_MAX;
 use super::fanout::{Batch, Reply};
 use super::session::Session;
 use super::state::{NAME_CHARS_MAX, Phase, Place, State, shortened};
-use crate::config::{BYPASS_PERMISSIONS, is_effort, is_model, is_permission_mode};
+use crate::config::{BYPASS_PERMISSIONS, EFFORTS, is_effort, is_model, is_permission_mode};
 use crate::proto::claude::{self, FlagSettings, Request};
 
 /// Requests that may wait for Claude's answer in one session.
@@ -281,6 +281,11 @@ impl State {
             (Choice::Effort, Some(Applied { effort, .. })) => effort,
             (_, Some(Applied { model, .. })) => model.or_else(|| Some(value.clone())),
         };
+        // A model without efforts confirms none.
+        if choice == Choice::Effort && in_use.is_none() && (reply.is_none() || !EFFORTS.contains(&value.as_str())) {
+            let name = &session.context.supervisor.agent().name;
+            return fail(reply, &refused(&format!("{name} does not take the effort {value}")));
+        }
         if choice == Choice::Effort
             && let Some(other) = in_use.as_ref().filter(|in_use| **in_use != value)
         {
@@ -331,7 +336,10 @@ impl State {
     /// processes keep it, as nobody wants to approve the same plan again; but never without any questions, which only a
     /// client may choose.
     pub(super) fn follow_permission_mode(&mut self, mode: &str) {
-        if is_permission_mode(mode) && mode != BYPASS_PERMISSIONS {
+        if mode == BYPASS_PERMISSIONS {
+            // Nor the one that it has left.
+            self.choices.permission_mode.take_if(|chosen| chosen != BYPASS_PERMISSIONS);
+        } else if is_permission_mode(mode) {
             self.choices.permission_mode = Some(mode.to_owned());
         }
         self.permission_mode_in_use = Some(shortened(mode, NAME_CHARS_MAX));

@@ -35,6 +35,8 @@ impl Session {
             }
             let key = context.store.new_key();
             let Cut { point, seq, unfinished } = state.cut();
+            let asked = state.questions.iter().filter(|question| question.seq <= seq);
+            let asked: Vec<String> = asked.map(|question| question.request_id.clone()).collect();
             let row = SessionRow {
                 key,
                 id,
@@ -74,9 +76,13 @@ impl Session {
                     // It can be found since it was committed: whoever was faster has brought it into memory.
                     let there = if known.live.insert(&session) { None } else { known.live.get(&session.id) };
                     let session = there.unwrap_or(session);
-                    if let Some((prompt, text)) = unfinished {
-                        session.with(|state, batch| state.leave_unfinished(&prompt, &text, batch));
-                    }
+                    session.with(|state, batch| {
+                        // Who asks goes on in the other session alone.
+                        asked.iter().for_each(|id| state.record_resolved(batch, id, "cancelled", "fork"));
+                        if let Some((prompt, text)) = unfinished {
+                            state.leave_unfinished(&prompt, &text, batch);
+                        }
+                    });
                     reply.ok(&WithSession { ok: true, session: session.summary() });
                 }
             });

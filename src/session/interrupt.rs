@@ -21,6 +21,13 @@ pub(super) enum Stop {
     Prompt { prompt_id: String, reply: Reply },
 }
 
+/// One who waits for an interrupt.
+pub(super) struct Waiting {
+    reply: Reply,
+    /// It has taken prompts out of the queue: that must be on the disk first, or the next server would run them.
+    clears: bool,
+}
+
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Interrupted {
@@ -68,10 +75,12 @@ impl State {
     pub(super) fn carry_out(&mut self, stop: Stop, batch: &mut Batch, session: &Session) {
         match stop {
             Stop::Answer { prompt_id, clear_queue, reply } => {
-                if clear_queue {
+                let clears = clear_queue && !self.queue.is_empty();
+                if clears {
                     self.clear_queue(batch);
                 }
-                self.interrupt_answer(prompt_id.as_deref(), reply, batch, session);
+                let waiting = Waiting { reply, clears };
+                self.interrupt_answer(prompt_id.as_deref(), waiting, batch, session);
             }
             Stop::Prompt { prompt_id, reply } => {
                 if let Some(reply) = self.take_back(&prompt_id, reply, batch) {
@@ -81,33 +90,41 @@ impl State {
         }
     }
 
-    fn interrupt_answer(&mut self, prompt_id: Option<&str>, reply: Reply, batch: &mut Batch, session: &Session) {
+    fn interrupt_answer(&mut self, prompt_id: Option<&str>, waiting: Waiting, batch: &mut Batch, session: &Session) {
         let other = |running: &Running| prompt_id.is_some_and(|id| id != running.prompt.id);
         if self.running.as_ref().is_some_and(other) || (prompt_id.is_some() && self.running.is_none()) {
             // What was to be stopped has ended by itself: as wanted.
-            return reply.ok(&self.still_queued());
+            return self.interrupted(waiting);
         }
         if let Some(interrupt) = &mut self.interrupt {
-            return interrupt.replies.push(reply);
+            return interrupt.replies.push(waiting);
         }
         match &mut self.running {
-            Some(running) if !running.written => {
+            // Before it there may be a turn of Claude's own: who names no prompt means that.
+            Some(running) if !running.written && (prompt_id.is_some() || self.phase != Phase::Busy) => {
                 running.interrupted = true;
                 self.finish_unwritten(batch);
-                self.ok_when_stored(reply, self.still_queued());
+                self.ok_when_stored(waiting.reply, self.still_queued());
                 self.advance(batch, session);
             }
             _ if self.phase == Phase::Busy => {
                 let until = Instant::now() + session.context.interrupt_timeout;
                 self.end_until.get_or_insert(until);
-                if let Some(running) = &mut self.running {
+                if let Some(running) = self.running.as_mut().filter(|running| running.written) {
                     running.interrupted = true;
                 }
                 let request_id = self.next_control_id();
                 self.write(claude::control_request_line(&request_id, "interrupt"));
-                self.interrupt = Some(Interrupt { request_id, until, replies: vec![reply] });
+                self.interrupt = Some(Interrupt { request_id, until, replies: vec![waiting] });
             }
-            _ => reply.ok(&self.still_queued()),
+            _ => self.interrupted(waiting),
+        }
+    }
+
+    fn interrupted(&mut self, Waiting { reply, clears }: Waiting) {
+        match clears {
+            true => self.ok_when_stored(reply, self.still_queued()),
+            false => reply.ok(&self.still_queued()),
         }
     }
 
@@ -129,12 +146,8 @@ impl State {
 
     /// Answers those who wait for the interrupt.
     pub(super) fn end_interrupt(&mut self) {
-        if let Some(interrupt) = self.interrupt.take() {
-            let still_queued = self.still_queued();
-            for reply in interrupt.replies {
-                reply.ok(&still_queued);
-            }
-        }
+        let replies = self.interrupt.take().map(|interrupt| interrupt.replies);
+        replies.into_iter().flatten().for_each(|waiting| self.interrupted(waiting));
     }
 
     fn still_queued(&self) -> Interrupted {

@@ -333,6 +333,13 @@ impl State {
         };
         if self.phase == Phase::Starting && exit.stderr.contains(other_way) && !self.conversation.tried_other {
             log::info!("session {}: {other_way}: starting the other way", self.id);
+            // There is none of one in which nothing was said.
+            if self.conversation.has_turns && self.conversation.last_message.take().is_some() {
+                let text = "Claude does not find the conversation of this session any more: it begins anew, and knows \
+                            nothing of what is above";
+                self.notice(batch, "warning", "conversation_lost", text);
+                self.forget_asides();
+            }
             self.conversation.has_turns = !self.conversation.has_turns;
             self.conversation.tried_other = true;
             self.process = None;

@@ -13,8 +13,8 @@ use super::fanout::{Audience, Batch, Reply, Stream};
 use super::files::Files;
 use super::session::Session;
 use super::state::{
-    Accepting, Context, Phase, Prompt, QUEUE_BYTES_MAX, QUEUE_PROMPTS_MAX, Running, State, WhenStopped, shortened,
-    storage_error, uuid_v4,
+    Accepting, Context, Phase, Prompt, QUEUE_BYTES_MAX, QUEUE_PROMPTS_MAX, Running, State, Turn, WhenStopped,
+    shortened, storage_error, uuid_v4,
 };
 use super::title::title_from;
 use super::turn::End;
@@ -347,7 +347,9 @@ impl State {
     pub(super) fn finish_prompt(&mut self, batch: &mut Batch, end: &End<'_>) {
         let End { status, error, code, outcome } = *end;
         let Some(running) = self.running.take() else { return };
-        let turn = self.turn.take();
+        // One of Claude's own is not this prompt's.
+        let is_ours = |turn: &mut Turn| outcome.is_some() || turn.prompt_id.as_ref() == Some(&running.prompt.id);
+        let turn = self.turn.take_if(is_ours);
         let (full_response, lost) = turn.map_or((String::new(), false), |turn| (turn.text, turn.text_lost));
         let duration = outcome.and_then(|(outcome, _)| outcome.duration_ms);
         #[expect(

@@ -159,6 +159,9 @@ impl State {
         let too_many = self.questions.len() >= QUESTIONS_MAX || bytes > QUESTIONS_BYTES_MAX;
         if too_many || request_id.len() > NAME_CHARS_MAX {
             self.write(claude::control_error_line(request_id, "too many questions are open"));
+            let name = shortened(&asked.tool_name, NAME_CHARS_MAX);
+            let text = format!("Claude wanted to use {name} and was told no: too many questions are open already");
+            self.notice(batch, "warning", "question_refused", &text);
             return;
         }
         let id = self.id.clone();

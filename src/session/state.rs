@@ -217,7 +217,7 @@ pub(super) struct Turn {
 pub(super) struct Interrupt {
     pub request_id: String,
     pub until: Instant,
-    pub replies: Vec<Reply>,
+    pub replies: Vec<super::interrupt::Waiting>,
 }
 
 /// What is to be done when no process is left.
@@ -299,6 +299,8 @@ pub struct State {
     pub(super) todos: Todos,
     /// How much of the account's limits is used, as this server was told last.
     pub(super) rate_limit: Option<RateLimited>,
+    /// Those that are nearly used up, as viewers were told.
+    pub(super) limits_warned: Vec<Option<String>>,
     pub(super) idle_since: Instant,
     pub(super) agent_version: Option<String>,
     /// From `initialize`: JSON arrays.
@@ -381,6 +383,7 @@ impl State {
             tasks: Tasks::default(),
             todos: Todos::default(),
             rate_limit: None,
+            limits_warned: Vec::new(),
             idle_since: Instant::now(),
             agent_version: None,
             commands: None,

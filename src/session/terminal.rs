@@ -193,7 +193,18 @@ impl Copy<'_> {
 fn again(found: &Found, known: SessionRow) -> SessionRow {
     let new = row(found, known.key);
     let title = if known.title_given { known.title } else { new.title };
-    SessionRow { title, title_given: known.title_given, ended: known.ended, ..new }
+    let model_in_use = if known.model.is_some() { known.model_in_use } else { new.model_in_use };
+    SessionRow {
+        title,
+        title_given: known.title_given,
+        ended: known.ended,
+        model: known.model,
+        model_in_use,
+        permission_mode: known.permission_mode,
+        permission_mode_in_use: known.permission_mode_in_use,
+        effort: known.effort,
+        ..new
+    }
 }
 
 fn row(found: &Found, key: Key) -> SessionRow {
@@ -224,5 +235,40 @@ fn row(found: &Found, key: Key) -> SessionRow {
         prompts: 0,
         imported_bytes: found.bytes,
         account: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_chosen_here_stays_when_the_terminal_goes_on() {
+        let found = |title: &str, model: &str| Found {
+            uuid: "u".into(),
+            path: "/p".into(),
+            cwd: "/c".into(),
+            title: Some(title.into()),
+            created_at: 1,
+            last_activity: 2,
+            bytes: 3,
+            entrypoint: None,
+            model: Some(model.into()),
+            last_words: None,
+        };
+        let known = row(&found("first", "a"), Key::MAX);
+        let later = again(&found("second", "b"), known.clone());
+        assert_eq!((later.title.as_deref(), later.model_in_use.as_deref()), (Some("second"), Some("b")));
+        let chosen = SessionRow {
+            title_given: true,
+            model: Some("opus".into()),
+            model_in_use: Some("claude-opus".into()),
+            permission_mode: Some("plan".into()),
+            effort: Some("high".into()),
+            ..known
+        };
+        let later = again(&found("second", "b"), chosen);
+        let words = [later.title, later.model, later.model_in_use, later.permission_mode, later.effort];
+        assert_eq!(words.map(Option::unwrap), ["first", "opus", "claude-opus", "plan", "high"]);
     }
 }

@@ -346,10 +346,12 @@ impl State {
     /// The turn is over; `end` is how, if it was the running prompt's.
     fn end_turn(&mut self, batch: &mut Batch, end: Option<End<'_>>, session: &Session) {
         self.mark_stream_end(batch);
-        self.end_until = None;
         if let Some(end) = end {
             self.finish_prompt(batch, &end);
         }
+        // One that was interrupted before it began is interrupted again when it does, and must end then.
+        let interrupted = self.running.as_ref().is_some_and(|running| running.written && running.interrupted);
+        self.end_until = interrupted.then(|| std::time::Instant::now() + session.context.interrupt_timeout);
         (self.turn, self.spare) = (None, Vec::new());
         self.todos.end_turn();
         self.close_questions(batch, |question| question.agent.is_none());

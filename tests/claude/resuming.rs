@@ -97,7 +97,8 @@ fn a_conversation_that_is_gone_begins_anew() {
     assert_eq!(on.answer("say:back"), "back");
     assert_eq!(conversation_of(&on.claude()), (uuid, false));
     assert!(!holds(&on.told("say:back"), "assistant", "forget me"));
-    assert!(on.client.events_named("notice").is_empty());
+    let notices = on.client.events_named("notice");
+    assert_eq!(notices.iter().map(|notice| &notice["code"]).collect::<Vec<_>>(), ["conversation_lost"], "{notices:?}");
 }
 
 /// The server has seen no turn of the conversation, and yet there is one. A program between it and the CLI makes it so,

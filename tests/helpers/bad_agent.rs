@@ -422,7 +422,9 @@ impl Agent {
                 json!({})
             }
             "get_settings" if self.mode != "old" => {
-                json!({"applied": {"model": self.model, "effort": self.effort}, "effective": {}, "sources": []})
+                // Some models have none.
+                let effort = Some(&self.effort).filter(|_| self.model != "bad-effortless");
+                json!({"applied": {"model": self.model, "effort": effort}, "effective": {}, "sources": []})
             }
             "file_suggestions" => {
                 let query = request["query"].as_str().unwrap_or_default();

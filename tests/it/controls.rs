@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    scene::{Scene, bad, make, scene},
+    scene::{Scene, bad, init, make, result, scene},
     support::{
         DEADLINE,
         client::Client,
@@ -144,6 +144,39 @@ fn what_claude_refuses_changes_nothing() {
         assert_eq!((&error["code"], &error["message"]), (&json!("agent_failed"), &json!(message)));
     }
     assert_eq!(chosen(&scene), before);
+    scene.close();
+    scene.client.must("resumeSession", scene.data(json!({})));
+    assert!(choice_args(&scene).is_empty());
+    scene.finish();
+}
+
+/// It confirms no effort, whatever is asked.
+#[test]
+fn a_model_without_efforts_is_given_only_those_that_there_are() {
+    let scene = scene(bad("proper"));
+    scene.text("pid");
+    set(&scene, "model", "effortless");
+    assert_eq!(set(&scene, "effort", "high"), json!({"ok": true, "effort": "high"}));
+    let error = set_fails(&scene, "effort", "enormous");
+    assert_eq!(
+        (&error["code"], &error["message"]),
+        (&json!("agent_failed"), &json!("bad_agent does not take the effort enormous"))
+    );
+    scene.text("/effort tiny");
+    // An answer to a later request: by then the command's choice is confirmed, or not.
+    set(&scene, "permissionMode", "plan");
+    assert_eq!(chosen(&scene), json!(["bad-effortless", "plan", "high"]));
+    scene.finish();
+}
+
+/// Nobody wants to be in a mode again that Claude has left for one without questions; nor in that, unasked.
+#[test]
+fn a_mode_that_was_left_for_one_without_questions_is_not_kept() {
+    let scene = scene(bad("proper").arg("--allow-bypass-permissions"));
+    scene.text("pid");
+    set(&scene, "permissionMode", "plan");
+    let left = json!({"type": "system", "subtype": "status", "permissionMode": "bypassPermissions"});
+    scene.turn(&[init(), left, result()]);
     scene.close();
     scene.client.must("resumeSession", scene.data(json!({})));
     assert!(choice_args(&scene).is_empty());

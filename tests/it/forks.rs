@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    scene::{Scene, bad, make, on, scene},
+    scene::{Scene, bad, init, make, on, question, result, scene},
     support::{DEADLINE, client::Client, processes::eventually},
 };
 
@@ -271,4 +271,24 @@ fn a_fork_that_is_there_already_is_resumed() {
     assert_eq!(new.text_of(&fork, "history"), r#"["one","args"]"#);
     assert!(new.client.events_named("notice").is_empty());
     new.finish();
+}
+
+/// Who asks goes on in the other session alone: in the fork there is nobody to answer to.
+#[test]
+fn a_question_that_is_open_ends_in_a_fork() {
+    let scene = scene(bad("proper"));
+    scene.turn(&[init(), question("q1", Some("a1")), result()]);
+    let fork = scene.fork();
+    let events = history(&scene.client, &fork);
+    let resolved: Vec<_> = events.iter().filter(|event| event["name"] == "permissionResolved").collect();
+    assert_eq!(resolved.len(), 1, "{events:#?}");
+    let data = &resolved[0]["data"];
+    assert_eq!(
+        (&data["requestId"], &data["behavior"], &data["by"]),
+        (&json!("q1"), &json!("cancelled"), &json!("fork"))
+    );
+    assert_eq!(scene.summary()["openQuestions"], 1);
+    let late = json!({"sessionId": fork, "requestId": "q1", "behavior": "allow"});
+    assert_eq!(scene.client.must_fail("answerPermission", late)["behavior"], "cancelled");
+    scene.finish();
 }

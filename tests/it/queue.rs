@@ -1,8 +1,13 @@
 //! Prompts that wait, run, are stopped or asked twice, with agents that make it hard.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
-use crate::scene::{bad, make, scene};
+use crate::{
+    scene::{bad, make, scene},
+    support::workspace::Workspace,
+};
 
 #[test]
 fn prompts_sent_at_once_are_answered_in_order() {
@@ -169,6 +174,37 @@ fn a_permission_outlives_neither_its_process_nor_an_interrupt() {
         assert_eq!((&resolved["behavior"], &resolved["by"]), (&json!("cancelled"), &json!(by)));
         let late = scene.data(json!({"requestId": question, "behavior": "allow"}));
         assert_eq!(scene.client.must_fail("answerPermission", late)["code"], "stale_request");
+        scene.finish();
+    }
+}
+
+/// What was acknowledged is on the disk: or the next server would run what was taken out of the queue.
+#[test]
+fn a_cleared_queue_is_acknowledged_when_it_is_stored() {
+    for stopped in [true, false] {
+        let place = Arc::new(Workspace::new());
+        let [armed, until, go] = ["armed", "until", "go"].map(|name| place.root().join(name));
+        let server = bad("proper").workspace(&place).env("CSM_FAILPOINT", "hold:before-commit:1");
+        let server = server.env("CSM_FAILPOINT_SINCE", armed.display().to_string());
+        let scene = scene(server.env("CSM_FAILPOINT_UNTIL", until.display().to_string()));
+        let running = scene.ask(&format!("wait {}", go.display()));
+        let waiting = scene.ask("hi");
+        scene.client.wait_chunk(&running);
+        make(&armed);
+        // With the running prompt Claude is to be asked first; with another one there is nothing to stop.
+        let named = if stopped { &running } else { &waiting };
+        let data = scene.data(json!({"promptId": named, "clearQueue": true}));
+        let ack = scene.client.start_emit("interruptClaude", data);
+        if stopped {
+            scene.client.wait_response(&running);
+        }
+        scene.client.wait_response(&waiting);
+        scene.client.must("getSession", scene.data(json!({})));
+        assert!(!scene.client.has_ack(ack), "not while the commit is held");
+        make(&until);
+        assert_eq!(scene.client.wait_ack(ack)["stillQueued"], json!([]));
+        make(&go);
+        scene.client.wait_response(&running);
         scene.finish();
     }
 }

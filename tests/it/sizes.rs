@@ -122,5 +122,6 @@ fn open_questions_take_only_so_much_memory() {
     assert_eq!(scene.summary()["openQuestions"], 2);
     let told = &scene.json("answers")[0];
     assert_eq!((&told["request_id"], &told["error"]), (&json!("q2"), &json!("too many questions are open")));
+    assert_eq!(scene.notices(), ["question_refused"]);
     scene.finish();
 }

@@ -267,6 +267,11 @@ impl Client {
         self.wait(&format!("acknowledgement {id}"), |state| state.acks.remove(&id))
     }
 
+    /// Whether the acknowledgement of an event has come by now.
+    pub fn has_ack(&self, id: u64) -> bool {
+        self.shared.state.lock().acks.contains_key(&id)
+    }
+
     /// As [`wait_ack`](Self::wait_ack); none where the connection ended before it came.
     pub fn try_wait_ack(&self, id: u64) -> Option<Value> {
         self.try_wait(DEADLINE, |state| state.acks.remove(&id))

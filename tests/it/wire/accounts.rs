@@ -290,7 +290,10 @@ fn a_limit_that_comes_near_is_told_once_and_shown() {
     let shown = |status: &str, used: f64| json!({"status": status, "type": "five_hour", "resetsAt": 1_795_681_618_000_u64, "utilization": used});
     assert_eq!(after["rateLimit"], shown("allowed", 0.5));
     assert!(client.events_named("notice").is_empty());
-    let lines = [limit("allowed_warning", 0.9), limit("allowed_warning", 0.95), result(0.0, 0)];
+    // Claude may tell of several limits in turn.
+    let mut weekly = limit("allowed", 0.2);
+    weekly["rate_limit_info"]["rateLimitType"] = json!("seven_day");
+    let lines = [limit("allowed_warning", 0.9), weekly, limit("allowed_warning", 0.95), result(0.0, 0)];
     let (_, after) = turn(&server, &client, &session, &lines);
     assert_eq!(after["rateLimit"], shown("allowed_warning", 0.95));
     let notices = client.events_named("notice");
