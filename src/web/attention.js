@@ -40,10 +40,12 @@ export class Attention {
 
     /** @param {Summary} summary */
     #summary(summary) {
-        const before = this.#states.get(summary.sessionId);
-        this.#states.set(summary.sessionId, summary.state);
+        const { sessionId, queue, deleted } = summary;
+        const before = this.#states.get(sessionId);
+        const state = stateOf(summary);
+        if (deleted) this.#states.delete(sessionId);
+        else this.#states.set(sessionId, state);
         this.#draw();
-        const { state, queue } = summary;
         if (!before || before === state) return;
         const worked = before === "busy" || before === "waiting";
         if (state === "waiting") this.#notify(summary, "Claude waits for your answer");
@@ -53,7 +55,9 @@ export class Attention {
 
     #draw() {
         const summary = this.#app.conversations.current?.summary;
-        const state = summary?.state ?? "";
+        // Of those that are not shown, one that asks is told of, too.
+        const asked = [...this.#states.values()].includes("waiting");
+        const state = asked ? "waiting" : summary ? stateOf(summary) : "";
         const title = (MARKS[state] ?? "") + (summary ? titleOf(summary) : "Claude");
         if (document.title !== title) document.title = title;
         const colour = COLOURS[state];
@@ -83,4 +87,9 @@ export class Attention {
             // Phones have them for service workers only.
         }
     }
+}
+
+/** An agent in the background may ask while the conversation is at rest. @param {Summary} summary */
+function stateOf({ state, openQuestions }) {
+    return openQuestions > 0 ? "waiting" : state;
 }

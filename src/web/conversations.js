@@ -340,5 +340,7 @@ export class Conversations {
 
 /** @param {Conversation} conversation */
 function isAtWork({ summary }) {
-    return summary !== null && (["busy", "waiting", "starting"].includes(summary.state) || summary.queue.length > 0);
+    if (summary === null) return false;
+    const { state, queue, openQuestions } = summary;
+    return ["busy", "waiting", "starting"].includes(state) || queue.length > 0 || openQuestions > 0;
 }

@@ -59,6 +59,21 @@ fn the_model_sees_images_and_texts() {
 }
 
 #[test]
+fn the_model_is_told_the_context() {
+    let on = start();
+    let context =
+        json!({"documentContent": "the document", "selectedText": {"text": "of it", "start": 4, "end": 9}, "line": 7});
+    let data = json!({"sessionId": on.session, "prompt": "say:seen", "context": context});
+    let ack = on.client.must("askClaudeCode", data);
+    assert_eq!(on.client.wait_response(ack["promptId"].as_str().expect("a name"))["status"], "done");
+    let text = "say:seen\n\n<document>\nthe document\n</document>\n\n<selection start=\"4\" end=\"9\">\nof it\n</selection>\n\n\
+                <context>\n{\"line\":7}\n</context>";
+    let blocks = last_blocks(&on);
+    let is_text = |block: &Value| block["text"].as_str().is_some_and(|found| found.trim_end() == text);
+    assert!(blocks.iter().any(is_text), "{blocks:#?}");
+}
+
+#[test]
 fn claude_can_read_what_was_stored() {
     let on = start();
     let stored = on.server.workspace().data().join("sessions").join(&on.session).join("files/table.conf");

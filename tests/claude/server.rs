@@ -354,6 +354,24 @@ fn an_interrupt_spares_the_prompts_that_wait() {
 }
 
 #[test]
+fn prompts_that_wait_are_taken_back_and_never_reach_the_model() {
+    let on = start();
+    let first = on.ask("hang");
+    on.client.wait_chunk(&first);
+    let [second, third, fourth] = ["say:two", "say:three", "say:four"].map(|prompt| on.ask(prompt));
+    on.client.must("cancelPrompt", json!({"sessionId": on.session, "promptId": second}));
+    assert_eq!(on.client.wait_response(&second)["status"], "interrupted");
+    let ack = on.client.must("interruptClaude", json!({"sessionId": on.session, "clearQueue": true}));
+    assert_eq!(ack["stillQueued"], json!([]));
+    for prompt in [first, third, fourth] {
+        assert_eq!(on.client.wait_response(&prompt)["status"], "interrupted");
+    }
+    assert_eq!(on.answer("say:last"), "last");
+    let told = on.api.turns().last().expect("a turn").body.to_string();
+    assert!(told.contains("say:last") && !["say:two", "say:three", "say:four"].iter().any(|gone| told.contains(gone)));
+}
+
+#[test]
 fn an_interrupt_before_the_first_word_ends_the_prompt() {
     let on = start();
     for round in 1..=3 {

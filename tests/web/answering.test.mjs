@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { ask, atBothSizes, badAgent, conversation, link, openPage, openWindow, shows } from "./support.mjs";
+import { ask, atBothSizes, badAgent, conversation, link, openList, openPage, openWindow, shows } from "./support.mjs";
 
 const cards = (page) => page.getByRole("region", { name: "Claude asks" }).getByRole("article");
 const button = (page, name) => cards(page).getByRole("button", { name });
@@ -12,6 +12,16 @@ const button = (page, name) => cards(page).getByRole("button", { name });
 async function request(page, body) {
   await ask(page, `request ${JSON.stringify({ subtype: "can_use_tool", tool_use_id: "toolu_1", ...body })}`);
   await cards(page).first().waitFor();
+}
+
+/** An agent of Claude's asks for all these at once. Its questions stay when the turn is over. */
+async function askAll(server, page, commands) {
+  const questions = commands.map((command) => JSON.stringify({ type: "control_request", request_id: command,
+    request: { subtype: "can_use_tool", agent_id: "agent", tool_name: "Bash", input: { command } } }));
+  const file = join(server.root, "questions");
+  writeFileSync(file, questions.map((question) => `${question}\n`).join(""));
+  await ask(page, `raw ${file}`);
+  await cards(page).nth(commands.length - 1).waitFor();
 }
 
 /** Just after cards have come or moved they take no answer. */
@@ -109,13 +119,7 @@ atBothSizes("a question can be answered with the keyboard alone", async (t, size
 
 atBothSizes("who presses twice answers once", async (t, size) => {
   const { server, page } = await openPage(t, size, { args: badAgent() });
-  // Those of agents stay when the turn is over.
-  const questions = ["one", "two"].map((command) => JSON.stringify({ type: "control_request", request_id: command,
-    request: { subtype: "can_use_tool", agent_id: "agent", tool_name: "Bash", input: { command } } }));
-  const file = join(server.root, "questions");
-  writeFileSync(file, `${questions.join("\n")}\n`);
-  await ask(page, `raw ${file}`);
-  await cards(page).nth(1).waitFor();
+  await askAll(server, page, ["one", "two"]);
   await settled(page);
   // From here on time passes only when it is told to.
   await page.clock.install();
@@ -140,12 +144,7 @@ atBothSizes("who presses twice answers once", async (t, size) => {
 
 atBothSizes("who types while another answers goes on typing into nothing", async (t, size) => {
   const { server, page } = await openPage(t, size, { args: badAgent() });
-  const questions = ["one", "two"].map((command) => JSON.stringify({ type: "control_request", request_id: command,
-    request: { subtype: "can_use_tool", agent_id: "agent", tool_name: "Bash", input: { command } } }));
-  const file = join(server.root, "questions");
-  writeFileSync(file, `${questions.join("\n")}\n`);
-  await ask(page, `raw ${file}`);
-  await cards(page).nth(1).waitFor();
+  await askAll(server, page, ["one", "two"]);
   await settled(page);
   await button(page, "Deny…").first().click();
   await page.keyboard.type("because it");
@@ -160,6 +159,24 @@ atBothSizes("who types while another answers goes on typing into nothing", async
   assert.equal(await cards(page).filter({ hasText: "Claude wants to use" }).count(), 1);
   assert.equal(await cards(page).locator("[inert]").count(), 0);
   assert.equal(await page.getByRole("textbox", { name: "Message" }).inputValue(), "");
+});
+
+atBothSizes("the tab tells of a question in a session that is not shown", async (t, size) => {
+  const { server, page } = await openPage(t, size, { args: badAgent() });
+  await askAll(server, page, ["ls"]);
+  await page.waitForFunction(() => document.title.startsWith("❓"));
+  const asking = page.url();
+  await openList(page);
+  await page.getByRole("button", { name: "New", exact: true }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Start" }).click();
+  await page.waitForFunction((before) => location.href !== before, asking);
+  await ask(page, "hello");
+  await shows(page, "you said: hello");
+  assert.match(await page.title(), /^❓/);
+  const other = await openWindow(t, server, size);
+  await other.page.goto(`${link(server)}&${new URL(asking).hash.slice(1)}`);
+  await button(other.page, "Allow once").click();
+  await page.waitForFunction(() => !document.title.startsWith("❓"));
 });
 
 atBothSizes("a notification tells who looks elsewhere", async (t, size) => {
