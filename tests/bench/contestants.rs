@@ -65,6 +65,8 @@ pub struct Running {
     pub port: u16,
     /// From the start of the program to its first line, which says where it listens.
     pub began: Instant,
+    /// What its clients want to see of a session; the others have but one kind.
+    pub stream: &'static str,
     child: Child,
     token: String,
     place: Arc<tempfile::TempDir>,
@@ -93,7 +95,7 @@ impl Programs {
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", who.name()));
         let port = wait_port(&mut child, who);
         let token = std::fs::read_to_string(place.path().join("data/token")).unwrap_or_default().trim().to_owned();
-        Running { who, port, began, child, token, place }
+        Running { who, port, began, stream: "events", child, token, place }
     }
 
     fn command(&self, who: Contestant, mode: Mode, place: &Path) -> Command {
@@ -174,11 +176,12 @@ impl Running {
 
     /// What a client says to come into this session.
     pub fn auth(&self, session: &str) -> String {
+        let (token, stream) = (&self.token, self.stream);
         match self.who {
             Contestant::Ours if session.starts_with("session_") => {
-                format!(r#"{{"token":"{}","stream":"events","sessionId":"{session}"}}"#, self.token)
+                format!(r#"{{"token":"{token}","stream":"{stream}","sessionId":"{session}"}}"#)
             }
-            Contestant::Ours => format!(r#"{{"token":"{}","stream":"events"}}"#, self.token),
+            Contestant::Ours => format!(r#"{{"token":"{token}","stream":"{stream}"}}"#),
             _ => format!(r#"{{"session":"{session}"}}"#),
         }
     }

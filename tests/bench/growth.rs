@@ -16,6 +16,7 @@ struct Row {
 }
 
 const CLIENTS: [usize; 4] = [1, 10, 100, 1000];
+const TEXT_CLIENTS: [usize; 2] = [1, 100];
 const SESSIONS: [usize; 3] = [1, 10, 100];
 /// The last is about the most that goes out whole.
 const LINE_BYTES: [usize; 3] = [250, 10_000, 890_000];
@@ -24,13 +25,16 @@ const LINE_BYTES: [usize; 3] = [250, 10_000, 890_000];
 pub fn run(programs: &Programs, json_file: Option<&str>) {
     let mut rows = Vec::new();
     for clients in CLIENTS {
-        rows.push(one_session(programs, format!("{clients} clients on one session"), clients, 250));
+        rows.push(one_session(programs, format!("{clients} clients on one session"), clients, "events", 250));
+    }
+    for clients in TEXT_CLIENTS {
+        rows.push(one_session(programs, format!("{clients} clients that want text alone"), clients, "text", 250));
     }
     for sessions in SESSIONS {
         rows.push(many_sessions(programs, sessions));
     }
     for bytes in LINE_BYTES {
-        rows.push(one_session(programs, format!("lines of {bytes} bytes, one client"), 1, bytes));
+        rows.push(one_session(programs, format!("lines of {bytes} bytes, one client"), 1, "events", bytes));
     }
     println!("| | events/s | CPU µs per event | resident MB |\n|---|---|---|---|");
     for row in &rows {
@@ -48,9 +52,10 @@ pub fn run(programs: &Programs, json_file: Option<&str>) {
     }
 }
 
-fn one_session(programs: &Programs, what: String, clients: usize, line_bytes: usize) -> Row {
+fn one_session(programs: &Programs, what: String, clients: usize, stream: &'static str, line_bytes: usize) -> Row {
     eprintln!("{what}");
-    let server = programs.start(Contestant::Ours, Mode::Shared);
+    let mut server = programs.start(Contestant::Ours, Mode::Shared);
+    server.stream = stream;
     let (mut crowd, session) = scenes::crowd(&server, clients);
     scenes::stream(&server, &mut crowd, &session, &format!("50 0 {line_bytes}"));
     let streamed = scenes::stream(&server, &mut crowd, &session, &format!("1500 0 {line_bytes}"));
