@@ -54,6 +54,13 @@ export class Composer {
             void this.#submit();
         });
         byId("stop").addEventListener("click", () => void this.stop());
+        // A phone's keyboard has one Enter, and that sends. It stays open: the box keeps the focus.
+        byId("new-line").addEventListener("pointerdown", (event) => event.preventDefault());
+        byId("new-line").addEventListener("click", () => {
+            message.focus();
+            message.setRangeText("\n", message.selectionStart, message.selectionEnd, "end");
+            message.dispatchEvent(new Event("input", { bubbles: true }));
+        });
         document.addEventListener("keydown", (event) => {
             if (event.key !== "Escape" || event.defaultPrevented || isComposed(event)) return;
             // There it closes or empties something.

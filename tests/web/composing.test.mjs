@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { ask, atBothSizes, badAgent, composer, conversation, isInState, openList, openPage, shows } from "./support.mjs";
+import { ask, atBothSizes, badAgent, composer, conversation, isInState, openList, openPage, shows, test } from "./support.mjs";
 
 atBothSizes("Enter sends, Shift+Enter is a line, and arrow-up brings back what was asked", async (t, size) => {
   const { page } = await openPage(t, size, { args: badAgent() });
@@ -25,6 +25,19 @@ atBothSizes("Enter sends, Shift+Enter is a line, and arrow-up brings back what w
   assert.equal(await box.inputValue(), "one\ntwo");
   for (const _ of "ab") await box.press("ArrowDown");
   assert.equal(await box.inputValue(), "unsent");
+});
+
+test("on a phone a button makes a line, and the keyboard stays", async (t) => {
+  const { page } = await openPage(t, "narrow", { args: badAgent() });
+  const box = composer(page);
+  await box.tap();
+  await box.pressSequentially("onetwo");
+  for (const _ of "two") await box.press("ArrowLeft");
+  await page.getByRole("button", { name: "New line" }).tap();
+  assert.equal(await box.inputValue(), "one\ntwo");
+  assert.equal(await page.evaluate(() => document.activeElement.id), "message");
+  const { page: desk } = await openPage(t, "wide", { args: badAgent() });
+  assert.equal(await desk.getByRole("button", { name: "New line" }).count(), 0);
 });
 
 atBothSizes("nothing moves when a message is sent", async (t, size) => {
