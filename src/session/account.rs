@@ -9,6 +9,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::events::{RateLimited, now_ms};
 use super::state::{NAME_CHARS_MAX, shortened};
 use super::todos::{Todo, Todos};
 use crate::proto::claude::{Context, ModelUsage, Outcome, of};
@@ -124,6 +125,8 @@ pub(super) struct Account {
     pub context_tokens: Option<u64>,
     /// How much it can hold.
     pub context_window: Option<u64>,
+    /// How much of the user's limits is used, as this session was told last.
+    pub rate_limit: Option<RateLimited>,
     /// The model of that message.
     model: Option<String>,
     /// What this process has told until now; nothing before the end of its first turn.
@@ -209,6 +212,7 @@ pub(super) struct Kept {
     usage: Usage,
     context_tokens: Option<u64>,
     context_window: Option<u64>,
+    rate_limit: Option<RateLimited>,
     todos: Vec<Todo>,
     #[serde(flatten)]
     bases: Bases,
@@ -217,7 +221,8 @@ pub(super) struct Kept {
 impl Kept {
     pub fn of(account: &Account, todos: &Todos) -> Kept {
         let Account { usage, context_tokens, context_window, .. } = *account;
-        Kept { usage, context_tokens, context_window, todos: todos.list().to_vec(), bases: account.bases() }
+        let (rate_limit, todos) = (account.rate_limit.clone(), todos.list().to_vec());
+        Kept { usage, context_tokens, context_window, rate_limit, todos, bases: account.bases() }
     }
 
     /// Of a fork, which begins with nothing; but its process may go on from what the other's has counted.
@@ -235,8 +240,11 @@ impl Kept {
     }
 
     pub fn back(self, cost_usd: f64) -> (Account, Todos) {
-        let Kept { usage, context_tokens, context_window, todos, bases } = self;
-        let account = Account { cost_usd, usage, context_tokens, context_window, bases, ..Account::default() };
+        let Kept { usage, context_tokens, context_window, rate_limit, todos, bases } = self;
+        // One that was renewed since tells nothing.
+        let rate_limit = rate_limit.filter(|limit| limit.resets_at.is_none_or(|at| at > now_ms()));
+        let account =
+            Account { cost_usd, usage, context_tokens, context_window, rate_limit, bases, ..Account::default() };
         (account, Todos::of(todos))
     }
 }
@@ -273,6 +281,26 @@ mod tests {
         add(&mut account, 0.5, small);
         assert!((account.cost_usd - 1.5).abs() < 1e-9);
         assert_eq!(account.usage.input_tokens, 35 + 15 + 15);
+    }
+
+    #[test]
+    fn a_limit_is_kept_until_it_is_renewed() {
+        let kept = |resets_at: Option<u64>| {
+            let limit = RateLimited {
+                status: "rejected".into(),
+                kind: Some("five_hour".into()),
+                resets_at,
+                utilization: Some(1.0),
+            };
+            let account = Account { rate_limit: Some(limit), ..Account::default() };
+            let kept = serde_json::to_string(&Kept::of(&account, &Todos::default())).expect("JSON");
+            let kept: Kept = serde_json::from_str(&kept).expect("what was written");
+            let (back, _) = kept.back(0.0);
+            assert!(back.rate_limit.is_none() || back == account);
+            back.rate_limit.is_some()
+        };
+        let in_an_hour = now_ms() + 3_600_000;
+        assert_eq!([None, Some(in_an_hour), Some(1)].map(kept), [true, true, false]);
     }
 
     /// An account as the next process finds it, after one more turn: what that tells of dollars, and of tokens in all and

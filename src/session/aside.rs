@@ -61,7 +61,7 @@ impl State {
             resets_at: limit.resets_at.map(|seconds| seconds.saturating_mul(1000)),
             utilization: limit.utilization,
         };
-        let before = self.rate_limit.replace(now.clone());
+        let before = self.account.rate_limit.replace(now.clone());
         if before.as_ref() == Some(&now) {
             return false;
         }

@@ -80,7 +80,7 @@ pub struct Failure {
 }
 
 /// How much of the account's limits is used.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RateLimited {
     /// `allowed`, `allowed_warning`, `rejected`.

@@ -26,7 +26,7 @@ use super::control::Asked;
 use super::conversation::Conversation;
 use super::deltas::Deltas;
 use super::error::Error;
-use super::events::{EVENT_BYTES_MAX, Failure, Notice, Queued, RateLimited, Retrying, Summary, json, now_ms};
+use super::events::{EVENT_BYTES_MAX, Failure, Notice, Queued, Retrying, Summary, json, now_ms};
 use super::fanout::{Audience, Batch, Reply, Viewer};
 use super::interrupt::Stop;
 use super::live::Live;
@@ -297,8 +297,6 @@ pub struct State {
     pub(super) tasks: Tasks,
     /// What Claude has to do.
     pub(super) todos: Todos,
-    /// How much of the account's limits is used, as this server was told last.
-    pub(super) rate_limit: Option<RateLimited>,
     /// Those that are nearly used up, as viewers were told.
     pub(super) limits_warned: Vec<Option<String>>,
     pub(super) idle_since: Instant,
@@ -382,7 +380,6 @@ impl State {
             retry_at: None,
             tasks: Tasks::default(),
             todos: Todos::default(),
-            rate_limit: None,
             limits_warned: Vec::new(),
             idle_since: Instant::now(),
             agent_version: None,
@@ -453,7 +450,7 @@ impl State {
             usage: self.account.usage,
             context_tokens: self.account.context_tokens,
             context_window: self.account.context_window,
-            rate_limit: self.rate_limit.clone(),
+            rate_limit: self.account.rate_limit.clone(),
             tasks,
             todos,
             last_words: self.last_words.clone(),

@@ -73,9 +73,10 @@ export class App {
         else this.connection.open();
     }
 
-    /** @param {string} sessionId */
+    /** Shows it at once: what is typed next is meant for it. @param {string} sessionId */
     open(sessionId) {
-        location.hash = `session=${encodeURIComponent(sessionId)}`;
+        history.pushState(null, "", `#session=${encodeURIComponent(sessionId)}`);
+        if (sessionId !== this.conversations.current?.id) void this.#show(sessionId);
     }
 
     /** A prompt was sent: whoever asks wants to see the answer. */

@@ -15,7 +15,6 @@ export async function newSession(app) {
         models.map(({ value, displayName }) => value !== "default" && h("option", { value }, displayName ?? value)));
     const mode = h("select", { "aria-label": "Permission mode" }, h("option", { value: "" }, "Default permissions"),
         Object.entries(MODES).map(([value, label]) => h("option", { value }, label)));
-    let made = "";
     const create = async () => {
         const wanted = {
             ...(picker.path && { cwd: picker.path }),
@@ -24,7 +23,8 @@ export async function newSession(app) {
         };
         const answer = await app.connection.request("createSession", wanted).catch(complain);
         if (!answer) return false;
-        made = answer.session.sessionId;
+        kept.set("directory", picker.path);
+        app.open(answer.session.sessionId);
         return true;
     };
     const answer = await ask({
@@ -33,9 +33,7 @@ export async function newSession(app) {
         actions: [{ label: "Start", value: "start", primary: true }],
         check: create,
     });
-    if (answer === null) return;
-    kept.set("directory", picker.path);
-    app.open(made);
+    if (answer !== null && matchMedia("(pointer: fine)").matches) app.composer.focus();
 }
 
 /** Goes through the directories in which sessions may work. */
