@@ -62,7 +62,16 @@ impl Viewer {
             item["seq"].as_u64() > Some(from) && (self.stream == "events" || item["name"] != "claudeEvent")
         };
         let expected: Vec<_> = history.iter().filter(wanted).map(triple).collect();
-        // A viewer that is attached in the middle of a catch-up may be told open questions again.
+        // To whom nothing is replayed, the questions are told that were open when it came.
+        let (open, came): (Vec<_>, Vec<_>) = came.into_iter().partition(|(seq, ..)| !known && *seq <= registered);
+        for (asked, name, data) in open {
+            let item = &history[usize::try_from(asked - 1).expect("small")];
+            assert_eq!((name.as_str(), &item["data"]), ("permissionRequest", &data), "{what}");
+            let ends =
+                |item: &&Value| item["name"] == "permissionResolved" && item["data"]["requestId"] == data["requestId"];
+            let ended = history.iter().find(ends).and_then(|item| item["seq"].as_u64());
+            assert!(ended > Some(registered), "{what}: {name} {asked} had ended with {ended:?} before {registered}");
+        }
         assert_eq!(came, expected, "{what}: {} after {after}, known: {known}", self.stream);
         let gaps = events.iter().filter(|event| event.name == "serverError").count();
         assert_eq!(gaps, usize::from(!known), "{what}");
