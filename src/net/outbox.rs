@@ -53,7 +53,7 @@ const NO_LONGER_NEAR: usize = 3;
 
 /// A client near its limit is waited for so long: enough for one that reads, and whose buffers are smaller than others' or
 /// whose writer thread did not get its turn; and nothing that anybody minds if it does not read at all.
-pub const PATIENCE: Duration = Duration::from_millis(300);
+const PATIENCE: Duration = Duration::from_millis(300);
 
 /// How many pieces one system call sends at most.
 const WRITE_PIECES_MAX: usize = 32;

@@ -28,7 +28,7 @@ use super::deltas::Deltas;
 use super::error::Error;
 use super::events::{EVENT_BYTES_MAX, Failure, Notice, Queued, Retrying, Summary, json, now_ms};
 use super::fanout::{Audience, Batch, Reply, Viewer};
-use super::interrupt::Stop;
+use super::interrupt::{Stop, Waiting};
 use super::live::Live;
 use super::log::Log;
 use super::questions::{Question, Resolved};
@@ -217,7 +217,7 @@ pub(super) struct Turn {
 pub(super) struct Interrupt {
     pub request_id: String,
     pub until: Instant,
-    pub replies: Vec<super::interrupt::Waiting>,
+    pub replies: Vec<Waiting>,
 }
 
 /// What is to be done when no process is left.

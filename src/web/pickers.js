@@ -37,18 +37,19 @@ export class Pickers {
     #watch(id, event, field) {
         const select = /** @type {HTMLSelectElement} */ (byId(id));
         let timer = 0;
+        /** For the session that was shown then, whichever is shown when the keys are at rest. */
+        let wanted = { sessionId: "", [field]: "" };
         const choose = async () => {
             clearTimeout(timer);
             timer = 0;
-            const sessionId = this.#app.conversations.current?.id;
-            if (!sessionId || !select.value) return this.#draw(id);
-            const wanted = { sessionId, [field]: select.value };
+            if (!wanted.sessionId || !wanted[field]) return this.#draw(id);
             const done = await this.#app.connection.request(event, wanted).catch(complain);
             this.#draw(done ? "" : id);
         };
         // Arrow keys go through all that lies between.
         select.addEventListener("change", () => {
             clearTimeout(timer);
+            wanted = { sessionId: this.#app.conversations.current?.id ?? "", [field]: select.value };
             timer = setTimeout(choose, CHOOSING_MS);
         });
         select.addEventListener("blur", () => (timer ? void choose() : this.#draw()));
