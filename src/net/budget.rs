@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 /// So many at once, and so many a second from then on.
-pub(super) struct Budget {
+pub struct Budget {
     at_once: f64,
     per_second: f64,
     left: f64,

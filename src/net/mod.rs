@@ -30,6 +30,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+pub use self::budget::Budget;
 pub use self::client::{Arguments, Client};
 pub use self::engine::{Close, Peer, Protocol};
 pub use self::listener::Server;

@@ -21,7 +21,7 @@ use super::rules::Rules;
 use super::session::{PAGE_EVENTS_MAX, Session};
 use super::state::TITLE_CHARS_MAX;
 use crate::auth::{AuthGuard, Verdict};
-use crate::net::{App, Client, ConnectError, Event, Handshake};
+use crate::net::{App, Budget, Client, ConnectError, Event, Handshake};
 use crate::store::Cursor;
 
 /// What is searched for may be this long.
@@ -34,7 +34,7 @@ const LIST_BYTES_MAX: usize = EVENT_BYTES_MAX - 100_000;
 const LIST_MAX: usize = 200;
 
 /// Events that one connection may send in a second; as many may come at once.
-const EVENTS_PER_SECOND: f64 = 50.0;
+const EVENTS_PER_SECOND: u32 = 50;
 
 /// Sessions that one connection watches at the same time.
 const WATCHED_MAX: usize = 100;
@@ -51,29 +51,6 @@ pub struct ClientState {
     viewer: Viewer,
     watched: Vec<Arc<Session>>,
     budget: Budget,
-}
-
-/// How many more events a client may send now: it fills up with time.
-struct Budget {
-    events: f64,
-    at: Instant,
-}
-
-impl Budget {
-    fn full(now: Instant) -> Budget {
-        Budget { events: EVENTS_PER_SECOND, at: now }
-    }
-
-    fn take(&mut self, now: Instant) -> bool {
-        let earned = now.saturating_duration_since(self.at).as_secs_f64() * EVENTS_PER_SECOND;
-        self.events = (self.events + earned).min(EVENTS_PER_SECOND);
-        self.at = now;
-        let enough = self.events >= 1.0;
-        if enough {
-            self.events -= 1.0;
-        }
-        enough
-    }
 }
 
 impl Api {
@@ -301,7 +278,11 @@ impl App for Api {
         let viewer = Viewer { key: client.key, sink: client.sink, stream: wanted.stream, recovers: client.recovers };
         let registered = self.manager.register_session(viewer.clone(), wanted.wish, accept);
         let session = registered.map_err(|error| refused(&error))?;
-        Ok(ClientState { viewer, watched: vec![session], budget: Budget::full(Instant::now()) })
+        Ok(ClientState {
+            viewer,
+            watched: vec![session],
+            budget: Budget::full(EVENTS_PER_SECOND, EVENTS_PER_SECOND, Instant::now()),
+        })
     }
 
     fn event(&self, client: &mut ClientState, event: Event) {
@@ -411,20 +392,4 @@ struct Listed {
     sessions: Vec<Summary>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cursor: Option<String>,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_flood_of_events_is_stopped_and_forgiven() {
-        let start = Instant::now();
-        let mut budget = Budget::full(start);
-        let mut taken = |ms: u64, tries: usize| {
-            let now = start + std::time::Duration::from_millis(ms);
-            (0..tries).filter(|_| budget.take(now)).count()
-        };
-        assert_eq!([taken(0, 60), taken(100, 60), taken(100, 60), taken(60_000, 60)], [50, 5, 0, 50]);
-    }
 }

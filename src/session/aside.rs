@@ -1,13 +1,23 @@
 //! What Claude's lines tell beside the answer: it stands in the summary, which goes out when that changes.
 
+use serde_json::value::RawValue;
+
 use super::events::RateLimited;
 use super::fanout::Batch;
 use super::state::{NAME_CHARS_MAX, State, shortened};
 use super::tasks::is_over;
 use crate::proto::claude::{Kind, RateLimit};
 
+/// A list of what Claude knows (commands, models, agents) that is longer is not passed on: `getSession` tells all three.
+const KNOWN_BYTES_MAX: usize = 192 << 10;
+
 /// Limits of an account of which it is remembered that viewers were warned.
 const LIMITS_MAX: usize = 16;
+
+/// A list of what Claude knows, if it is one and may be passed on.
+pub(super) fn known(list: &RawValue) -> Option<Box<RawValue>> {
+    (list.get().starts_with('[') && list.get().len() <= KNOWN_BYTES_MAX).then(|| list.to_owned())
+}
 
 impl State {
     /// Takes note of a line; of a piece of the answer there is nothing to note.
@@ -35,6 +45,11 @@ impl State {
             Kind::Compacted => self.account.begin_conversation(),
             Kind::PermissionMode(mode) => {
                 self.follow_permission_mode(mode);
+                false
+            }
+            Kind::Commands(list) => {
+                // Where the new one may not be passed on, better an old one than none.
+                self.commands = known(list).or(self.commands.take());
                 false
             }
             Kind::Title(title) => {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::aside::known;
 use super::events::Failure;
 use super::fanout::Batch;
 use super::session::Session;
@@ -23,9 +24,6 @@ const BACK_OFF_FIRST: Duration = Duration::from_millis(500);
 
 /// And never longer than this.
 const BACK_OFF_MAX: Duration = Duration::from_secs(30);
-
-/// A list of what Claude knows (commands, models, agents) that is longer is not passed on: `getSession` tells all three.
-const KNOWN_BYTES_MAX: usize = 192 << 10;
 
 /// One start of a session's process: what it says is told apart from what an older one still says.
 struct Started {
@@ -251,12 +249,9 @@ impl State {
         match answer {
             Ok(answer) => {
                 if let Some(answer) = answer.and_then(|raw| serde_json::from_str::<Answer<'_>>(raw.get()).ok()) {
-                    let known = |list: Option<&RawValue>| {
-                        list.filter(|list| list.get().len() <= KNOWN_BYTES_MAX).map(ToOwned::to_owned)
-                    };
-                    self.commands = known(answer.commands);
-                    self.models = known(answer.models);
-                    self.agents = known(answer.agents);
+                    self.commands = answer.commands.and_then(known);
+                    self.models = answer.models.and_then(known);
+                    self.agents = answer.agents.and_then(known);
                     let version = answer.claude_code_version.and_then(|raw| serde_json::from_str(raw.get()).ok());
                     self.on_version(version, batch, session);
                 }

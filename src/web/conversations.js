@@ -86,6 +86,10 @@ export class Conversation {
         if (name === "permissionRequest") this.questions.set(data.requestId, data);
         const question = name === "permissionResolved" && this.questions.get(data.requestId);
         if (question) question.resolved = { behavior: data.behavior, by: data.by };
+        // Of one that is read from the history, what getSession says is newer.
+        if (name === "claudeEvent" && data.event?.subtype === "commands_changed") {
+            this.commands = named(data.event.commands, "name") ?? this.commands;
+        }
         if (!TOLD.has(name)) return;
         if (this.#held) this.#held.push([name, data]);
         else this.#apply(name, data, Date.now());
@@ -189,8 +193,8 @@ export class Conversations {
     async details(conversation) {
         const got = await this.#connection.request("getSession", { sessionId: conversation.id }).catch(() => null);
         if (!got) return;
-        conversation.commands = got.commands ?? conversation.commands;
-        conversation.models = got.models ?? conversation.models;
+        conversation.commands = named(got.commands, "name") ?? conversation.commands;
+        conversation.models = named(got.models, "value") ?? conversation.models;
         const open = new Map(got.questions.map((/** @type {Question} */ question) => [question.requestId, question]));
         for (const [id, question] of conversation.questions) {
             if (!open.has(id) && !question.resolved) conversation.questions.delete(id);
@@ -220,14 +224,19 @@ export class Conversations {
     }
 
     /** @param {import("./wire.js").Registered} registered */
-    async #registered({ sessionId, logId, session, requested }) {
-        const before = this.current?.id ?? requested;
-        const others = [...this.#kept.values()].filter((other) => other.watched && other.id !== sessionId);
+    async #registered(registered) {
+        // Another one may have been chosen since CONNECT was sent.
+        const chosen = this.current?.id === this.#asked ? null : this.current;
+        const shown = chosen?.id ?? registered.sessionId;
+        const others = [...this.#kept.values()].filter((other) => other.watched && other.id !== shown);
         for (const conversation of this.#kept.values()) conversation.watched = false;
-        if (this.current && this.current.id !== this.#asked) {
-            // Another one was chosen meanwhile.
-            return void (await this.#watch(this.current).catch(() => undefined));
-        }
+        await (chosen ? this.#watch(chosen).catch(() => undefined) : this.#goOn(registered));
+        for (const other of others) if (isAtWork(other)) await this.#watch(other).catch(() => undefined);
+    }
+
+    /** With the session that the server gave. @param {import("./wire.js").Registered} registered */
+    async #goOn({ sessionId, logId, session, requested }) {
+        const before = this.current?.id ?? requested;
         if (this.current?.id !== sessionId) {
             this.current = this.#keep(sessionId);
             if (before && before !== sessionId) {
@@ -247,7 +256,6 @@ export class Conversations {
         current.logId = logId;
         this.#summarize(session);
         await this.details(current);
-        for (const other of others) if (isAtWork(other)) await this.#watch(other);
     }
 
     /** The newest page of a conversation of which nothing is here. @param {Conversation} conversation */
@@ -336,6 +344,15 @@ export class Conversations {
         }
         return conversation;
     }
+}
+
+/**
+ * Those of a list of Claude's that have a name; the server passes them on unread.
+ * @param {any} list
+ * @param {string} key
+ */
+function named(list, key) {
+    return Array.isArray(list) ? list.filter((one) => typeof one?.[key] === "string") : null;
 }
 
 /** @param {Conversation} conversation */

@@ -63,10 +63,13 @@ export class SessionList {
         const got = await this.#app.connection.request("listSessions", wanted).catch(() => null);
         // Another answer is on its way, to a newer question.
         if (!got || asked !== this.#asked) return;
+        /** @type {[string, Summary][]} */
         const found = got.sessions.map((/** @type {Summary} */ session) => [session.sessionId, session]);
         if (found.length < this.#count && got.cursor !== undefined) {
             // The server does not tell of so many at once: those behind these stay as they were.
-            for (const [id, session] of found) this.#sessions.set(id, session);
+            const last = Math.min(...found.map(([, session]) => session.lastActivity));
+            const behind = [...this.#sessions].filter(([, session]) => session.lastActivity < last);
+            this.#sessions = new Map([...behind, ...found]);
         } else {
             this.#sessions = new Map(found);
             this.#cursor = got.cursor;

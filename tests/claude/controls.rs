@@ -248,6 +248,29 @@ fn the_details_name_agents_commands_and_models() {
     }
 }
 
+#[test]
+fn a_command_that_is_written_while_claude_lives_is_known() {
+    let api = FakeApi::start();
+    let place = Arc::new(Workspace::new());
+    // Claude watches a folder that is there when it starts.
+    let folder = place.work().join(".claude/commands");
+    fs::create_dir_all(&folder).expect("a folder");
+    let server = builder(&api).workspace(&place).start();
+    let client = server.connect(Value::Null);
+    let on = Setup { session: client.session_id(), client, server, api };
+    on.answer("say:up");
+    let knows = || {
+        let details = on.must("getSession", json!({}));
+        let commands = details["commands"].as_array().expect("a list");
+        commands.iter().any(|command| command["name"] == "knit")
+    };
+    assert!(!knows());
+    let pid = on.claude().pid;
+    fs::write(folder.join("knit.md"), "---\ndescription: Knits\n---\nsay:knitted").expect("a command");
+    processes::eventually("the command is known", DEADLINE, knows);
+    assert_eq!((on.answer("/knit").as_str(), on.claude().pid), ("knitted", pid));
+}
+
 /// Commands that change the conversation; it goes on, also in the next process.
 #[test]
 fn clear_and_compact_work_as_prompts() {

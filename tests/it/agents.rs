@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use crate::{
-    scene::{EXE, Scene, bad, make, scene},
+    scene::{EXE, Scene, bad, init, make, result, scene},
     support::{DEADLINE, agent::bad_agent, client, processes, server::Server, workspace::Workspace},
 };
 
@@ -288,6 +288,27 @@ fn a_turn_of_the_agents_own_belongs_to_no_prompt() {
     assert_eq!(text, "this turn is my own");
     assert_eq!((own("claudeStreamStart").len(), own("claudeStreamEnd").len(), own("claudeResponse").len()), (1, 1, 0));
     assert_eq!(scene.wait_state("idle")["turns"], 3);
+    scene.finish();
+}
+
+/// Who stops without naming a prompt means that turn, and the prompts behind it have nothing of it.
+#[test]
+fn a_turn_of_the_agents_own_that_does_not_end_is_stopped() {
+    let scene = scene(bad("proper").args(["--interrupt-timeout=300ms", "--stop-grace=200ms"]));
+    let delta = json!({"type": "stream_event", "event": {"type": "content_block_delta", "index": 0,
+        "delta": {"type": "text_delta", "text": "mine"}}});
+    // The prompt's turn, and one that the agent begins by itself and never ends.
+    assert_eq!(scene.turn(&[init(), result(), init(), delta])["status"], "done");
+    scene.client.wait_event("claudeStreamChunk", |chunk| chunk["text"] == "mine");
+    let [unwanted, wanted] = ["words 2", "words 3"].map(|prompt| scene.ask(prompt));
+    scene.client.must("cancelPrompt", scene.data(json!({"promptId": unwanted})));
+    let response = scene.client.wait_response(&unwanted);
+    assert_eq!((&response["status"], &response["fullResponse"]), (&json!("interrupted"), &json!("")));
+    assert_eq!(scene.summary()["state"], "busy");
+    assert_eq!(scene.client.must("interruptClaude", scene.data(json!({})))["stillQueued"], json!([wanted]));
+    let response = scene.client.wait_response(&wanted);
+    assert_eq!((&response["status"], &response["fullResponse"]), (&json!("done"), &json!("w1 w2 w3")));
+    assert_eq!(scene.notices(), ["prompt_cancelled", "interrupt_timeout"]);
     scene.finish();
 }
 

@@ -297,6 +297,26 @@ fn what_claude_knows_is_passed_on() {
 }
 
 #[test]
+fn the_list_of_commands_is_the_last_that_claude_told() {
+    let scene = scene(bad("proper"));
+    let told = |commands: Value| {
+        let file = scene.server.workspace().root().join("told");
+        let line = json!({"type": "system", "subtype": "commands_changed", "commands": commands});
+        std::fs::write(&file, format!("{line}\n")).expect("the line");
+        assert_eq!(scene.text(&format!("raw {}", file.display())), "done");
+        scene.client.must("getSession", scene.data(json!({})))["commands"].clone()
+    };
+    let knit = json!([{"name": "knit", "description": "Knits", "argumentHint": ""}]);
+    assert_eq!(told(knit.clone()), knit);
+    let too_long = json!([{"name": "k".repeat(200_000)}]);
+    for odd in [too_long, json!({"name": "knit"}), json!("knit"), Value::Null] {
+        assert_eq!(told(odd), knit);
+    }
+    assert_eq!(told(json!([])), json!([]));
+    scene.finish();
+}
+
+#[test]
 fn files_are_not_rewound_under_a_running_answer() {
     let scene = scene(bad("proper"));
     let file = scene.file("go");

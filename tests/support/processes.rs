@@ -11,6 +11,13 @@ use super::DEADLINE;
 /// How long [`eventually`] pauses between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
+/// After the first [`QUICK_LOOKS`]. A look may ask a server, of which a client may ask 50 things a second and no more: whoever
+/// waits for long would be refused, and so would what the test does next.
+const LOOK_LATER_EVERY: Duration = Duration::from_millis(50);
+
+/// So many looks come fast, for what is there in a moment.
+const QUICK_LOOKS: u32 = 20;
+
 /// One process, seen at one moment.
 #[derive(Clone, Debug)]
 pub struct Process {
@@ -170,6 +177,7 @@ pub fn eventually(what: &str, deadline: Duration, holds: impl FnMut() -> bool) {
 /// As [`eventually`], but says whether it came true.
 pub fn until(deadline: Duration, mut holds: impl FnMut() -> bool) -> bool {
     let end = Instant::now() + deadline;
+    let mut looks = 0..QUICK_LOOKS;
     loop {
         if holds() {
             return true;
@@ -177,7 +185,7 @@ pub fn until(deadline: Duration, mut holds: impl FnMut() -> bool) -> bool {
         if Instant::now() >= end {
             return false;
         }
-        thread::sleep(LOOK_EVERY);
+        thread::sleep(if looks.next().is_some() { LOOK_EVERY } else { LOOK_LATER_EVERY });
     }
 }
 

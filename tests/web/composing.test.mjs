@@ -141,6 +141,26 @@ atBothSizes("slash commands are completed", async (t, size) => {
   await page.getByRole("listbox", { name: "Completions" }).waitFor({ state: "hidden" });
 });
 
+atBothSizes("a command that came later is completed", async (t, size) => {
+  const { page, server } = await openPage(t, size, { args: badAgent() });
+  await ask(page, "warm up");
+  await shows(page, "you said: warm up");
+  const file = join(server.root, "told");
+  const commands = [null, {}, { name: 5 }, { name: "knit", description: "Knits", argumentHint: "" }];
+  writeFileSync(file, `${JSON.stringify({ type: "system", subtype: "commands_changed", commands })}\n`);
+  await ask(page, `raw ${file}`);
+  await shows(page, "done");
+  const option = page.getByRole("listbox", { name: "Completions" }).getByRole("option", { name: /knit/ });
+  await composer(page).pressSequentially("/kn");
+  await option.waitFor();
+  // It is known to a page that comes later, too.
+  await page.reload();
+  await shows(page, "done");
+  await composer(page).fill("");
+  await composer(page).pressSequentially("/kn");
+  await option.waitFor();
+});
+
 atBothSizes("model and mode are chosen, and shown as Claude has them", async (t, size) => {
   const { page } = await openPage(t, size, { args: badAgent() });
   await ask(page, "warm up");

@@ -108,6 +108,8 @@ pub enum Kind<'a> {
     PermissionMode(Cow<'a, str>),
     /// `system`/`session_title_changed`: what Claude calls the conversation (2.1.330).
     Title(Cow<'a, str>),
+    /// `system`/`commands_changed`: the whole list of slash commands, after one came or went.
+    Commands(&'a RawValue),
     /// `keep_alive`: nothing.
     KeepAlive,
     /// Anything else: relayed, not understood.
@@ -186,6 +188,8 @@ pub(super) struct Fields<'a> {
     #[serde(borrow)]
     pub title: Option<&'a RawValue>,
     #[serde(borrow)]
+    pub commands: Option<&'a RawValue>,
+    #[serde(borrow)]
     pub api_error_status: Option<&'a RawValue>,
     #[serde(borrow)]
     pub terminal_reason: Option<&'a RawValue>,
@@ -241,6 +245,7 @@ fn kind<'a>(fields: &Fields<'a>) -> Option<Kind<'a>> {
                 version: text(fields.claude_code_version),
             }),
             "status" => Kind::PermissionMode(text(fields.permission_mode)?),
+            "commands_changed" => Kind::Commands(fields.commands?),
             "session_title_changed" => Kind::Title(text(fields.title)?),
             "background_tasks_changed" => Kind::BackgroundTasks(tasks(fields)?),
             "task_started" | "task_progress" | "task_updated" | "task_notification" => {

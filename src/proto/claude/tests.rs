@@ -145,6 +145,11 @@ fn what_steers_is_found() {
         (r#"{"type":"system","subtype":"status","status":"requesting"}"#, "Other"),
         (r#"{"type":"system","subtype":"session_title_changed","title":"t"}"#, r#"Title("t")"#),
         (r#"{"type":"system","subtype":"session_title_changed"}"#, "Other"),
+        (
+            r#"{"type":"system","subtype":"commands_changed","commands":[{"name":"a"}]}"#,
+            r#"Commands(RawValue([{"name":"a"}]))"#,
+        ),
+        (r#"{"type":"system","subtype":"commands_changed"}"#, "Other"),
         (r#"{"type":"keep_alive"}"#, "KeepAlive"),
     ];
     for (line, expected) in cases {
