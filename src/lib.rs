@@ -28,8 +28,9 @@
 //! Claude prints a line. The process's stdout thread reads it (with all others that are there), takes the session's
 //! lock, finds out what the line means ([`proto::claude`]), numbers it, appends it to the log, encodes it once for each
 //! kind of viewer that is present, and pushes the result into each viewer's outbox, which hands it to the kernel at once.
-//! One wake-up, no second thread. Only a client that is behind gets a writer thread, for as long as it is behind; and only
-//! while every viewer is behind, the thread that reads Claude waits for them, holding no lock ([`net::Room`]).
+//! One wake-up, no second thread. Only a client that is behind gets a writer thread, for as long as it is behind. Only while
+//! every viewer is behind, or for a moment where one would be sent away, the thread that reads Claude waits for them, holding
+//! no lock ([`net::Room`]).
 //!
 //! # A prompt's way
 //!

@@ -15,19 +15,25 @@
 //! thread, for as long as it is behind. Pushing never waits for anybody: an outbox over its limit is ended, which its
 //! connection's own thread notices.
 
-use std::collections::VecDeque;
+mod backlog;
+mod queue;
+mod send;
+
 use std::io::{self, ErrorKind, IoSlice, Write};
 use std::net::{Shutdown, TcpStream};
-use std::os::fd::AsRawFd;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use parking_lot::{Condvar, Mutex};
 
+pub use self::backlog::Backlog;
+use self::backlog::Pressure;
+use self::queue::{Piece, Queue};
+use self::send::{send_now, send_pieces};
 use super::room::Room;
-use crate::proto::engineio::{self, PayloadBuilder};
-use crate::proto::frames::{CloseCode, Frames, Payload};
+use crate::proto::engineio;
+use crate::proto::frames::{CloseCode, Frames};
 use crate::threads::Threads;
 
 /// A client that takes not one byte for so long is gone.
@@ -39,22 +45,6 @@ const WRITER_LINGER: Duration = Duration::from_secs(1);
 /// A poll that arrives during an upgrade waits so long for what the upgrade brings.
 const LATE_POLL: Duration = Duration::from_millis(100);
 
-/// A client is behind when so many eighths of what its outbox may hold wait for it …
-const BEHIND: usize = 2;
-
-/// … and has caught up when less do.
-const CAUGHT_UP: usize = 1;
-
-/// With so many eighths it is near its limit …
-const NEAR: usize = 4;
-
-/// … until less wait for it.
-const NO_LONGER_NEAR: usize = 3;
-
-/// A client near its limit is waited for so long: enough for one that reads, and whose buffers are smaller than others' or
-/// whose writer thread did not get its turn; and nothing that anybody minds if it does not read at all.
-const PATIENCE: Duration = Duration::from_millis(300);
-
 /// How many pieces one system call sends at most.
 const WRITE_PIECES_MAX: usize = 32;
 
@@ -65,18 +55,6 @@ pub trait Sink: Send + Sync {
 
     /// How much waits for the client.
     fn backlog(&self) -> Backlog;
-}
-
-/// How much waits for a client, and what that means for those who produce it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Backlog {
-    /// Little: it takes more. Also for one that is gone.
-    Little,
-    /// Much: whoever produces for such clients alone should pause.
-    Much,
-    /// It would soon be sent away: whoever produces for it, even for others as well, should pause until this moment. Once
-    /// that has passed, there is only [`Backlog::Much`].
-    NearLimit(Instant),
 }
 
 /// The outbox of one connection.
@@ -129,36 +107,16 @@ struct State {
     upgrading: bool,
     /// The client has ended the connection itself.
     left: bool,
-    queue: VecDeque<Piece>,
-    /// Of the queue, not yet taken by the kernel.
-    bytes: usize,
+    queue: Queue,
     draining: bool,
     has_writer: bool,
     /// So many pieces at the front are in a system call of the writer thread, which may send all of them.
     in_flight: usize,
-    /// So much waited that the client counts as behind, until it has caught up.
-    behind: bool,
-    /// So much waited that the client was near its limit, since then.
-    near_limit: Option<Instant>,
+    pressure: Pressure,
     /// What is pushed waits, so that it leaves together with what follows.
     held: bool,
     /// Nothing more is accepted: a close frame is the last in the queue, or the socket is dead.
     ended: bool,
-}
-
-struct Piece {
-    frames: Arc<Frames>,
-    /// So many bytes of it are sent.
-    sent: usize,
-    /// So many of its bytes are to be sent.
-    end: usize,
-}
-
-impl Piece {
-    /// What is still to be sent.
-    fn rest(&self) -> &[u8] {
-        &self.frames.bytes()[self.sent..self.end]
-    }
 }
 
 impl Outbox {
@@ -210,7 +168,7 @@ impl Outbox {
             let packet = if state.ended && !state.left { engineio::CLOSE } else { engineio::NOOP };
             return Polled::Payload(packet.to_owned());
         }
-        let payload = state.take_payload(payload_bytes_max);
+        let payload = state.queue.take_payload(payload_bytes_max);
         self.look_behind(&mut state);
         if state.ended && state.queue.is_empty() {
             self.tell_gone();
@@ -264,9 +222,7 @@ impl Outbox {
         state.socket = Some(socket.clone());
         state.upgrading = false;
         self.more.notify_all();
-        let waiting = std::mem::take(&mut state.queue);
-        state.bytes = 0;
-        for piece in waiting {
+        for piece in state.queue.take() {
             self.put_rest(&mut state, piece);
         }
         !state.ended
@@ -315,7 +271,6 @@ impl Outbox {
     fn abandon(&self, state: &mut State) {
         state.ended = true;
         state.queue.clear();
-        state.bytes = 0;
         self.look_behind(state);
         match &state.socket {
             Some(socket) => drop(socket.shutdown(Shutdown::Both)),
@@ -326,20 +281,8 @@ impl Outbox {
 
     /// Whether the client is behind now, or near its limit; rings for those who wait when it no longer is.
     fn look_behind(&self, state: &mut State) {
-        let eighth = self.bytes_max / 8;
-        let bytes = if state.ended { 0 } else { state.bytes };
-        let mut rings = false;
-        if bytes < CAUGHT_UP * eighth {
-            rings |= std::mem::take(&mut state.behind);
-        } else if bytes >= BEHIND * eighth {
-            state.behind = true;
-        }
-        if bytes < NO_LONGER_NEAR * eighth {
-            rings |= state.near_limit.take().is_some();
-        } else if bytes >= NEAR * eighth && state.near_limit.is_none() {
-            state.near_limit = Some(Instant::now());
-        }
-        if rings {
+        let bytes = if state.ended { 0 } else { state.queue.bytes() };
+        if state.pressure.follow(bytes, self.bytes_max) {
             self.helpers.room.ring();
         }
     }
@@ -350,21 +293,20 @@ impl Outbox {
     }
 
     fn put(&self, state: &mut State, frames: &Arc<Frames>) {
-        self.put_rest(state, Piece { frames: frames.clone(), sent: 0, end: frames.bytes().len() });
+        self.put_rest(state, Piece::whole(frames));
     }
 
     fn put_rest(&self, state: &mut State, mut piece: Piece) {
         if let Some(socket) = state.socket.as_ref().filter(|_| !state.draining && !state.held) {
             match send_now(socket, piece.rest()) {
-                Ok(count) => piece.sent += count,
+                Ok(count) => piece.advance(count),
                 Err(error) => return self.fail(state, &error),
             }
         }
-        if piece.sent == piece.end {
+        if piece.rest().is_empty() {
             return;
         }
-        state.bytes += piece.end - piece.sent;
-        state.queue.push_back(piece);
+        state.queue.push(piece);
         self.look_behind(state);
         if !state.held {
             self.send_later(state);
@@ -379,7 +321,7 @@ impl Outbox {
         if let Some(socket) = state.socket.as_ref().filter(|_| !state.draining) {
             let pieces = state.queue.iter().take(WRITE_PIECES_MAX).map(Piece::rest);
             match send_pieces(socket, &pieces.map(IoSlice::new).collect::<Vec<_>>()) {
-                Ok(count) => state.advance(count),
+                Ok(count) => state.queue.advance(count),
                 Err(error) => return self.fail(state, &error),
             }
             self.look_behind(state);
@@ -411,18 +353,12 @@ impl Outbox {
     /// Too much is queued: only what the kernel may be taking just now, or at least the frame that is cut, is completed,
     /// then the client is told to come back later.
     fn overflow(&self, state: &mut State) {
-        log::info!("a client is too slow: {} bytes wait for it; it is sent away", state.bytes);
-        state.queue.truncate(state.in_flight.max(1));
-        if state.in_flight == 0
-            && let Some(first) = state.queue.front_mut()
-        {
-            first.end = first.frames.frame_end(first.sent);
-        }
-        if state.socket.is_none() {
+        log::info!("a client is too slow: {} bytes wait for it; it is sent away", state.queue.bytes());
+        match state.socket {
+            Some(_) => state.queue.cut(state.in_flight),
             // No frame is ever cut by a payload.
-            state.queue.clear();
+            None => state.queue.clear(),
         }
-        state.bytes = state.queue.iter().map(|piece| piece.end - piece.sent).sum();
         self.put_last(state, &Arc::new(Frames::raw(CloseCode::TryAgainLater.frame())));
     }
 
@@ -442,17 +378,16 @@ impl Outbox {
                 }
                 continue;
             }
-            let pieces = state.queue.iter().take(WRITE_PIECES_MAX);
-            let pieces: Vec<_> = pieces.map(|piece| (piece.frames.clone(), piece.sent, piece.end)).collect();
+            let pieces: Vec<_> = state.queue.iter().take(WRITE_PIECES_MAX).cloned().collect();
             state.in_flight = pieces.len();
             drop(state);
-            let slices = pieces.iter().map(|(frames, sent, end)| IoSlice::new(&frames.bytes()[*sent..*end]));
-            let written = (&*socket).write_vectored(&slices.collect::<Vec<_>>());
+            let slices: Vec<_> = pieces.iter().map(|piece| IoSlice::new(piece.rest())).collect();
+            let written = (&*socket).write_vectored(&slices);
             state = self.state.lock();
             state.in_flight = 0;
             match written {
                 Ok(count) => {
-                    state.advance(count);
+                    state.queue.advance(count);
                     self.look_behind(&mut state);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -469,7 +404,7 @@ impl Sink for Outbox {
             return false;
         }
         // Judged by what waited before: one large event must not send away a client that has read all the others.
-        let too_slow = state.bytes > self.bytes_max;
+        let too_slow = state.queue.bytes() > self.bytes_max;
         self.put(&mut state, frames);
         if too_slow {
             self.overflow(&mut state);
@@ -478,88 +413,7 @@ impl Sink for Outbox {
     }
 
     fn backlog(&self) -> Backlog {
-        let state = self.state.lock();
-        let waited_for = state.near_limit.map(|since| since + PATIENCE);
-        match waited_for.filter(|until| Instant::now() < *until) {
-            Some(until) => Backlog::NearLimit(until),
-            None if state.behind => Backlog::Much,
-            None => Backlog::Little,
-        }
-    }
-}
-
-impl State {
-    /// As many whole packets as fit into one payload, and always one.
-    fn take_payload(&mut self, bytes_max: usize) -> String {
-        let mut payload = PayloadBuilder::new(bytes_max);
-        while let Some(first) = self.queue.front_mut() {
-            let fits = match first.frames.payload(first.sent) {
-                Some(Payload::Text(packet)) => payload.push_text(packet),
-                Some(Payload::Binary(bytes)) => payload.push_binary(bytes),
-                None => true,
-            };
-            if !fits {
-                break;
-            }
-            let next = first.frames.next(first.sent);
-            self.bytes = self.bytes.saturating_sub(next - first.sent);
-            first.sent = next;
-            if first.sent >= first.end {
-                self.queue.pop_front();
-            }
-        }
-        payload.finish()
-    }
-
-    fn advance(&mut self, mut count: usize) {
-        self.bytes = self.bytes.saturating_sub(count);
-        while let Some(first) = self.queue.front_mut() {
-            let left = first.end - first.sent;
-            if count < left {
-                first.sent += count;
-                return;
-            }
-            count -= left;
-            self.queue.pop_front();
-        }
-    }
-}
-
-/// Sends what the kernel takes without waiting.
-fn send_now(socket: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
-    let mut sent = 0;
-    while sent < bytes.len() {
-        match send_pieces(socket, &[IoSlice::new(&bytes[sent..])])? {
-            0 => break,
-            count => sent += count,
-        }
-    }
-    Ok(sent)
-}
-
-/// The same for all pieces in one system call; it may take less than the kernel would.
-fn send_pieces(socket: &TcpStream, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-    #[cfg(target_os = "linux")]
-    const FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-    // Rust's runtime ignores SIGPIPE already.
-    #[cfg(not(target_os = "linux"))]
-    const FLAGS: i32 = libc::MSG_DONTWAIT;
-    // SAFETY: all zeroes is a message without address, data and options.
-    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
-    // `IoSlice` has the layout of `iovec`, and what is sent is only read.
-    message.msg_iov = pieces.as_ptr().cast_mut().cast();
-    message.msg_iovlen = pieces.len() as _;
-    loop {
-        // SAFETY: the descriptor is open, and the pieces are valid for their lengths.
-        let count = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, FLAGS) };
-        match usize::try_from(count) {
-            Ok(count) => return Ok(count),
-            Err(_) => match io::Error::last_os_error() {
-                error if error.kind() == ErrorKind::WouldBlock => return Ok(0),
-                error if error.kind() == ErrorKind::Interrupted => {}
-                error => return Err(error),
-            },
-        }
+        self.state.lock().pressure.backlog()
     }
 }
 

@@ -10,7 +10,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::events::{RateLimited, now_ms};
-use super::state::{NAME_CHARS_MAX, shortened};
+use super::plain::{NAME_CHARS_MAX, shortened};
 use super::todos::{Todo, Todos};
 use crate::proto::claude::{Context, ModelUsage, Outcome, of};
 use crate::store::SessionRow;

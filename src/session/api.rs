@@ -15,11 +15,12 @@ use super::events::{EVENT_BYTES_MAX, InvalidSession, Summary, json};
 use super::fanout::{Reply, Stream, Viewer};
 use super::fields::Fields;
 use super::files::Files;
+use super::history::PAGE_EVENTS_MAX;
 use super::manager::{SessionManager, Wish};
+use super::plain::{TITLE_CHARS_MAX, shortened};
 use super::questions::{Answer, Decision};
 use super::rules::Rules;
-use super::session::{PAGE_EVENTS_MAX, Session};
-use super::state::TITLE_CHARS_MAX;
+use super::session::Session;
 use crate::auth::{AuthGuard, Verdict};
 use crate::net::{App, Budget, Client, ConnectError, Event, Handshake};
 use crate::store::Cursor;
@@ -167,7 +168,7 @@ impl Api {
             }
             "renameSession" => {
                 let session = given!(self.session(&fields));
-                let title = super::state::shortened(given!(fields.text("title")), TITLE_CHARS_MAX);
+                let title = shortened(given!(fields.text("title")), TITLE_CHARS_MAX);
                 if title.is_empty() {
                     return refuse(reply, Error::field("title", "is empty"));
                 }

@@ -4,7 +4,8 @@ use serde_json::value::RawValue;
 
 use super::events::RateLimited;
 use super::fanout::Batch;
-use super::state::{NAME_CHARS_MAX, State, shortened};
+use super::plain::{NAME_CHARS_MAX, shortened};
+use super::state::State;
 use super::tasks::is_over;
 use crate::proto::claude::{Kind, RateLimit};
 

@@ -9,9 +9,11 @@ use std::sync::Arc;
 
 use super::error::{Code, Error};
 use super::fanout::{Audience, Batch, Reply, Stream, Viewer};
+use super::history::PAGE_EVENTS_MAX;
 use super::log::{Ending, Item};
-use super::session::{PAGE_EVENTS_MAX, Session};
-use super::state::{State, storage_error};
+use super::record::storage_error;
+use super::session::Session;
+use super::state::State;
 use crate::net::{Backlog, Crowd};
 
 /// One page of what was missed: well below what an outbox may hold.

@@ -20,8 +20,10 @@ use serde_json::value::RawValue;
 use super::error::{Code, Error};
 use super::events::EVENT_BYTES_MAX;
 use super::fanout::{Batch, Reply};
+use super::place::Place;
+use super::plain::{NAME_CHARS_MAX, shortened};
 use super::session::Session;
-use super::state::{NAME_CHARS_MAX, Phase, Place, State, shortened};
+use super::state::{Phase, State};
 use crate::config::{BYPASS_PERMISSIONS, EFFORTS, is_effort, is_model, is_permission_mode};
 use crate::proto::claude::{self, FlagSettings, Request};
 

@@ -5,7 +5,7 @@
 //! note that it was interrupted. After a tool use without its result Claude would tell the model that the result is lost
 //! (2.1.330), or not find the message (2.1.197). The history of a fork is cut to what that message covers.
 
-use super::state::NAME_CHARS_MAX;
+use super::plain::NAME_CHARS_MAX;
 use crate::claude::command::{Begin, ForkPoint};
 use crate::proto::claude::Kind;
 
@@ -108,6 +108,13 @@ impl Conversation {
 /// Claude's own form of a conversation's or a message's name; it becomes an argument at the next start.
 pub(super) fn is_uuid(text: &str) -> bool {
     text.len() == 36 && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
+}
+
+/// A random uuid of version 4.
+pub(super) fn uuid_v4() -> String {
+    let bits = (fastrand::u128(..) & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
+    let hex = format!("{bits:032x}");
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }
 
 #[cfg(test)]
@@ -234,5 +241,15 @@ mod tests {
         assert!(conversation.last_message.is_some(), "a fork has the messages of the other under their names");
         conversation.changes_to(&name(3));
         assert_eq!((conversation.begin(), conversation.last_message), (Begin::Resume, None));
+    }
+
+    #[test]
+    fn uuids_are_of_version_4() {
+        for _ in 0..1000 {
+            let uuid = uuid_v4();
+            assert_eq!(uuid.len(), 36);
+            assert_eq!(&uuid[14..15], "4", "{uuid}");
+            assert!("89ab".contains(&uuid[19..20]), "{uuid}");
+        }
     }
 }

@@ -260,3 +260,10 @@ pub(crate) fn long_json(value: &impl Serialize) -> String {
 pub(crate) fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("plain data always serialises")
 }
+
+/// The answer to what opens, closes or changes a session.
+#[derive(Clone, Serialize)]
+pub(super) struct WithSession {
+    pub ok: bool,
+    pub session: Summary,
+}

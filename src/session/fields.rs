@@ -9,8 +9,8 @@ use super::events::json;
 use super::files::Files;
 use super::log::Range;
 use super::prompt::Ask;
-use super::session::After;
-use super::state::QUEUE_BYTES_MAX;
+use super::prompt::QUEUE_BYTES_MAX;
+use super::viewers::After;
 
 /// A prompt's own name may be this long.
 const PROMPT_ID_BYTES_MAX: usize = 200;

@@ -5,12 +5,16 @@
 //! before it, and the history is cut there.
 
 use super::account::{Bases, Kept};
+use super::conversation::uuid_v4;
 use super::error::Error;
+use super::events::WithSession;
 use super::events::{json, now_ms};
 use super::fanout::{Batch, Reply};
-use super::prompt::WithSession;
+use super::plain::{TITLE_CHARS_MAX, shortened};
+use super::prompt::Prompt;
+use super::record::storage_error;
 use super::session::Session;
-use super::state::{Prompt, State, TITLE_CHARS_MAX, shortened, storage_error, uuid_v4};
+use super::state::State;
 use crate::claude::command::{Begin, ForkPoint};
 use crate::claude::process::Exit;
 use crate::store::{Change, PromptState, SessionRow, Submission};

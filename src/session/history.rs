@@ -9,11 +9,19 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::error::{Code, Error};
-use super::events::{EVENT_BYTES_MAX, Notice, json};
+use super::events::{EVENT_BYTES_MAX, Notice, Summary, json};
+use super::fanout::Reply;
 use super::log::{Item, Log, Range};
-use super::session::{After, Session};
-use super::state::{short_form, storage_error};
+use super::record::{short_form, storage_error};
+use super::session::Session;
+use super::viewers::After;
 use crate::store::StoredEvent;
+
+/// Events in one page of the history.
+pub const PAGE_EVENTS_MAX: usize = 500;
+
+/// Bytes of events in one page: the rest of the acknowledgement must fit too.
+const PAGE_BYTES_MAX: usize = EVENT_BYTES_MAX - 100_000;
 
 /// Beside its data, an event in a page takes about this.
 const SHOWN_BYTES: usize = 80;
@@ -25,6 +33,13 @@ struct Shown<'a> {
     time: u64,
     name: &'a str,
     data: &'a RawValue,
+}
+
+#[derive(Serialize)]
+struct History<'a> {
+    ok: bool,
+    events: &'a RawValue,
+    more: bool,
 }
 
 /// A page of the history, cut by bytes and by count.
@@ -144,6 +159,14 @@ impl Draft {
 }
 
 impl Session {
+    /// A page of the history, for `getHistory`.
+    pub fn history(&self, range: Range, count: usize, reply: Reply) {
+        match self.page(range, count.clamp(1, PAGE_EVENTS_MAX), PAGE_BYTES_MAX) {
+            Ok(page) => reply.ok(&History { ok: true, events: raw(&page.events), more: page.more }),
+            Err(error) => reply.fail(&error),
+        }
+    }
+
     /// A page of at most `count` events and about `bytes` bytes, but always at least one event if there is one.
     ///
     /// # Errors
@@ -314,6 +337,16 @@ fn above_the_last(last: u64) -> Error {
 fn known_name(name: &str) -> &'static str {
     const NAMES: [&str; 5] = ["claudeEvent", "prompt", "permissionRequest", "permissionResolved", "notice"];
     NAMES.into_iter().find(|known| *known == name).unwrap_or("claudeEvent")
+}
+
+/// What an acknowledgement has room for beside this.
+pub(super) fn room_beside(session: &Summary) -> usize {
+    PAGE_BYTES_MAX.saturating_sub(json(session).len())
+}
+
+/// A page's events, to be put into an answer.
+pub(super) fn raw(json: &str) -> &RawValue {
+    serde_json::from_str(json).expect("the log holds JSON")
 }
 
 #[cfg(test)]

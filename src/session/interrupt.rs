@@ -9,8 +9,10 @@ use serde::Serialize;
 
 use super::error::{Code, Error};
 use super::fanout::{Batch, Reply};
+use super::prompt::Running;
+use super::record::storage_error;
 use super::session::Session;
-use super::state::{Interrupt, Phase, Running, State, storage_error};
+use super::state::{Phase, State};
 use crate::proto::claude;
 
 /// What a client wants to be stopped.
@@ -38,6 +40,13 @@ struct Interrupted {
 #[derive(Serialize)]
 struct Done {
     ok: bool,
+}
+
+/// An interrupt that Claude has not answered yet.
+pub(super) struct Interrupt {
+    pub request_id: String,
+    pub until: Instant,
+    pub replies: Vec<Waiting>,
 }
 
 impl Session {

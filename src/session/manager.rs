@@ -16,13 +16,15 @@ use std::sync::Arc;
 
 use super::attachments::Attached;
 use super::error::{Code, Error};
+use super::events::WithSession;
 use super::events::{ServerShutdown, Summary, now_ms};
 use super::fanout::{Reply, Viewer};
 use super::files::Files;
-use super::prompt::WithSession;
-use super::session::{After, Arrival, Session};
-use super::state::{Choices, Context, State, storage_error};
+use super::record::storage_error;
+use super::session::Session;
+use super::state::{Choices, Context, State};
 use super::uploads::Upload;
+use super::viewers::{After, Arrival};
 use crate::claude::command::Agent;
 use crate::claude::version;
 use crate::config::Mode;

@@ -1,10 +1,14 @@
-//! Text that was made for a terminal, as a sentence for any client.
+//! Text that comes from elsewhere, on one line.
 
-use super::state::shortened;
+/// A title is no longer than this.
+pub const TITLE_CHARS_MAX: usize = 200;
+
+/// What Claude calls a model, a mode, a tool: longer names are cut.
+pub const NAME_CHARS_MAX: usize = 200;
 
 const ESCAPE: char = '\u{1b}';
 
-/// On one line, without the sequences that steer a terminal, nor characters that are not seen; cut after `chars`.
+/// Text that was made for a terminal, on one line, without the sequences that steer a terminal, nor characters that are not seen; cut after `chars`.
 pub(super) fn plain(text: &str, chars: usize) -> String {
     let mut seen = String::with_capacity(text.len());
     let mut rest = text.chars().peekable();
@@ -18,6 +22,18 @@ pub(super) fn plain(text: &str, chars: usize) -> String {
         }
     }
     shortened(&seen, chars)
+}
+
+/// The first `chars` characters, on one line. Control characters go as white space does: nobody sees them, and each takes
+/// six bytes in JSON.
+pub(super) fn shortened(text: &str, chars: usize) -> String {
+    let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
+    let mut words = words.collect::<Vec<_>>().join(" ");
+    if let Some((at, _)) = words.char_indices().nth(chars) {
+        words.truncate(at);
+        words.push('…');
+    }
+    words
 }
 
 type Chars<'a> = std::iter::Peekable<std::str::Chars<'a>>;
@@ -73,6 +89,20 @@ mod tests {
                 expected,
                 "{text:?}"
             );
+        }
+    }
+
+    #[test]
+    fn titles_are_one_short_line() {
+        let cases = [
+            ("", 5, ""),
+            (" a\n b\t", 5, "a b"),
+            ("äöüäöü", 5, "äöüäö…"),
+            ("12345", 5, "12345"),
+            ("\u{1}a\u{0}\u{1b} b\u{7f}\u{9b}", 5, "a b"),
+        ];
+        for (text, chars, expected) in cases {
+            assert_eq!(shortened(text, chars), expected);
         }
     }
 }

@@ -1,31 +1,31 @@
-//! What clients ask of a session: prompts, the end.
+//! Prompts, from a client's question until the process has them; how they end is in `response.rs`.
 
-use std::sync::Arc;
 use std::time::Instant;
 
-use parking_lot::Mutex;
 use serde::Serialize;
 
 use super::attachments::Attached;
+use super::conversation::uuid_v4;
 use super::error::{Code, Error};
-use super::events::{Response, Summary, json, now_ms};
-use super::fanout::{Audience, Batch, Reply, Stream};
-use super::files::Files;
+use super::events::now_ms;
+use super::fanout::{Batch, Reply};
+use super::interrupt::Stop;
+use super::record::storage_error;
+use super::response::End;
 use super::session::Session;
-use super::state::{
-    Accepting, Context, Phase, Prompt, QUEUE_BYTES_MAX, QUEUE_PROMPTS_MAX, Running, State, Turn, WhenStopped,
-    shortened, storage_error, uuid_v4,
-};
+use super::state::{Phase, State};
 use super::title::title_from;
-use super::turn::End;
 use crate::failpoint;
-use crate::proto::claude;
-use crate::store::{Accepted, Change, PromptState, Submission, Trouble, response_head};
-
-/// What lists show of the last answer.
-const LAST_WORDS_CHARS: usize = 120;
+use crate::proto::claude::{self, Content};
+use crate::store::{Accepted, Change, PromptState, Submission, Trouble};
 
 const OTHER_PROMPT: &str = "this promptId was used for another prompt";
+
+/// Prompts that may wait in one session.
+pub const QUEUE_PROMPTS_MAX: usize = 100;
+
+/// What Claude gets for them, in bytes.
+pub const QUEUE_BYTES_MAX: usize = 8 << 20;
 
 /// A prompt as a client sends it.
 #[derive(Debug, Clone)]
@@ -48,10 +48,58 @@ struct Asked<'a> {
     position: usize,
 }
 
-#[derive(Clone, Serialize)]
-pub(super) struct WithSession {
-    pub ok: bool,
-    pub session: Summary,
+/// A prompt that was accepted.
+#[derive(Debug, Clone)]
+pub(super) struct Prompt {
+    /// Counts the session's prompts from 1.
+    pub number: u64,
+    /// The store has it as written: after a crash it is not run again.
+    pub marked: bool,
+    /// The number of its event, once that went out.
+    pub asked: Option<u64>,
+    /// Claude's name for it. It is stored from the beginning: its event may be seen, then lost in a crash and sent again.
+    pub uuid: String,
+    /// The client's name for it.
+    pub id: String,
+    /// What the user typed: what viewers see.
+    pub text: String,
+    /// What Claude gets, where that is not the text alone: the JSON of a message's `content`, on one line.
+    pub content: Option<String>,
+    /// The files that came with it: what viewers see of them.
+    pub attachments: Vec<Attached>,
+}
+
+impl Prompt {
+    /// What Claude gets.
+    pub fn for_claude(&self) -> Content<'_> {
+        self.content.as_deref().map_or(Content::Text(&self.text), Content::Json)
+    }
+
+    /// Its size, for the queue's limit.
+    pub fn bytes(&self) -> usize {
+        self.text.len() + self.content.as_ref().map_or(0, String::len)
+    }
+}
+
+/// A prompt that is on its way to the disk. Whoever asked is answered when it is there.
+pub(super) struct Accepting {
+    pub prompt: Prompt,
+    pub replies: Vec<Reply>,
+    /// What came behind it and may mean it.
+    pub stops: Vec<Stop>,
+}
+
+/// The prompt that is with Claude, or is next.
+pub(super) struct Running {
+    pub prompt: Prompt,
+    /// It is being marked as written in the store.
+    pub marking: bool,
+    /// It was handed to the process.
+    pub written: bool,
+    /// Claude has said that it has begun (2.1.330), or has echoed it.
+    pub begun: bool,
+    /// Somebody asked to stop it.
+    pub interrupted: bool,
 }
 
 impl Session {
@@ -74,57 +122,6 @@ impl Session {
                     state.idle_since = Instant::now();
                 }
             }
-        });
-    }
-
-    /// Stops the process for good; the session stays listed. The reply comes when nothing of it runs any more.
-    pub fn close(&self, reply: Reply) {
-        log::info!("session {}: closed by a client", self.id);
-        self.with(|state, batch| {
-            state.ended = true;
-            state.changed = true;
-            state.clear_queue(batch);
-            state.on_stopped.push(WhenStopped::Tell(reply));
-            state.stop(batch, self);
-        });
-    }
-
-    /// Stops the process and forgets the session with all that is stored of it. The reply comes when nothing of either is
-    /// left.
-    pub fn delete(&self, reply: Reply) {
-        log::info!("session {}: deleted by a client", self.id);
-        self.with(|state, batch| {
-            state.ended = true;
-            state.clear_queue(batch);
-            state.on_stopped.push(WhenStopped::Delete(Some(reply)));
-            state.stop(batch, self);
-        });
-    }
-
-    /// Deletes the session if nobody has used it since that time, in Unix milliseconds, nor does so now.
-    pub(super) fn expire(&self, before: u64) -> bool {
-        self.with(|state, batch| {
-            let expired = state.is_at_rest() && !state.deleted && state.last_activity < before;
-            if expired {
-                log::info!("session {}: nobody has used it for long, it is deleted", self.id);
-                state.ended = true;
-                state.on_stopped.push(WhenStopped::Delete(None));
-                state.stop(batch, self);
-            }
-            expired
-        })
-    }
-
-    /// Stops the process because the server stops, or forgets the session: what is with Claude ends as interrupted, what
-    /// waits is taken up by the next server.
-    pub fn shut_down(&self) {
-        self.with(|state, batch| {
-            state.shutting_down = true;
-            // It was to go to Claude at once when it was stored, and then could not.
-            let marked = state.queue.iter().filter(|prompt| prompt.marked);
-            state.pending.extend(marked.map(|prompt| Change::NotWritten(state.key, prompt.id.clone())));
-            state.stop(batch, self);
-            state.store_touch();
         });
     }
 }
@@ -341,165 +338,5 @@ impl State {
             process.stop();
         }
         taken
-    }
-
-    /// Ends the running prompt: the one `claudeResponse` that each prompt gets.
-    pub(super) fn finish_prompt(&mut self, batch: &mut Batch, end: &End<'_>) {
-        let End { status, error, code, outcome } = *end;
-        let Some(running) = self.running.take() else { return };
-        // One of Claude's own is not this prompt's.
-        let is_ours = |turn: &mut Turn| outcome.is_some() || turn.prompt_id.as_ref() == Some(&running.prompt.id);
-        let turn = self.turn.take_if(is_ours);
-        let (full_response, lost) = turn.map_or((String::new(), false), |turn| (turn.text, turn.text_lost));
-        let duration = outcome.and_then(|(outcome, _)| outcome.duration_ms);
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a saturating cast of milliseconds"
-        )]
-        let response = Response {
-            session_id: &self.id,
-            prompt_id: &running.prompt.id,
-            seq: self.log.position().seq,
-            status,
-            full_response: &full_response,
-            done: true,
-            truncated: lost.then_some(true),
-            error,
-            code,
-            usage: outcome.and_then(|(outcome, _)| outcome.usage),
-            cost_usd: outcome.map(|(_, dollars)| dollars),
-            duration_ms: duration.map(|duration| duration as u64),
-        };
-        let data = json(&response);
-        self.respond(batch, &running.prompt, status, data);
-        if !full_response.is_empty() {
-            self.last_words = Some(last_words(&full_response));
-            self.pending.push(Change::Said(self.key, full_response));
-        }
-        self.changed = true;
-    }
-
-    /// The running prompt ends before Claude got it.
-    pub(super) fn finish_unwritten(&mut self, batch: &mut Batch) {
-        self.notice(batch, "info", "prompt_cancelled", "this prompt was stopped before it began");
-        self.finish_prompt(batch, &End::unaccounted("interrupted", None));
-    }
-
-    /// A prompt that waits is not wanted any more.
-    pub(super) fn cancel_prompt(&mut self, batch: &mut Batch, prompt: &Prompt) {
-        self.notice_of(batch, "info", "prompt_cancelled", "this prompt was taken out of the queue", Some(&prompt.id));
-        self.respond_interrupted(batch, prompt, "");
-    }
-
-    /// Sends a response, and notes that the prompt is over.
-    fn respond(&mut self, batch: &mut Batch, prompt: &Prompt, status: &'static str, data: String) {
-        batch.event(Audience::Only(Stream::Text), "claudeResponse", &[&data]);
-        let response: Arc<str> = data.into();
-        self.log.end_prompt(response.clone());
-        self.pending.push(Change::Ended {
-            session: self.key,
-            id: prompt.id.clone(),
-            state: match status {
-                "done" => PromptState::Done,
-                "failed" => PromptState::Failed,
-                _ => PromptState::Interrupted,
-            },
-            end_seq: self.log.position().seq,
-            response,
-            rest_at: response_head(&self.id).len(),
-        });
-    }
-
-    /// The response of a prompt that never ran here, or not to its end.
-    pub(super) fn respond_interrupted(&mut self, batch: &mut Batch, prompt: &Prompt, text: &str) {
-        let response = Response {
-            session_id: &self.id,
-            prompt_id: &prompt.id,
-            seq: self.log.position().seq,
-            status: "interrupted",
-            full_response: text,
-            done: true,
-            truncated: None,
-            error: None,
-            code: None,
-            usage: None,
-            cost_usd: None,
-            duration_ms: None,
-        };
-        let data = json(&response);
-        self.respond(batch, prompt, "interrupted", data);
-        if !text.is_empty() {
-            self.pending.push(Change::Said(self.key, text.to_owned()));
-        }
-    }
-
-    pub(super) fn clear_queue(&mut self, batch: &mut Batch) {
-        for prompt in std::mem::take(&mut self.queue) {
-            self.cancel_prompt(batch, &prompt);
-            self.changed = true;
-        }
-    }
-
-    /// Says yes once what has happened until now is on the disk: or the server could die, and the next one would know
-    /// nothing of it, and run what was to be stopped.
-    pub(super) fn ok_when_stored(&mut self, reply: Reply, answer: impl Serialize + Send + 'static) {
-        self.on_stored.push(Box::new(move |outcome| match outcome {
-            Ok(_) => reply.ok(&answer),
-            Err(trouble) => reply.fail(&storage_error(trouble)),
-        }));
-    }
-
-    /// Answers those who wait for the process to be gone.
-    pub(super) fn end_waiting(&mut self, session: &Session) {
-        let waiting = std::mem::take(&mut self.on_stopped);
-        if waiting.is_empty() {
-            return;
-        }
-        self.deleted = waiting.iter().any(|waiting| matches!(waiting, WhenStopped::Delete(_)));
-        let answer = WithSession { ok: true, session: self.summary(&session.context) };
-        if !self.deleted {
-            let replies = waiting.into_iter().filter_map(WhenStopped::reply);
-            return replies.for_each(|reply| self.ok_when_stored(reply, answer.clone()));
-        }
-        self.changed = true;
-        self.pending.push(Change::Delete(self.key));
-        let (context, id) = (session.context.clone(), self.id.clone());
-        self.on_stored.push(Box::new(move |outcome| {
-            context.live.remove(&id);
-            let reply = move |waiting: WhenStopped| match (waiting.reply(), outcome) {
-                (None, _) => {}
-                (Some(reply), Ok(_)) => reply.ok(&answer),
-                (Some(reply), Err(trouble)) => reply.fail(&storage_error(trouble)),
-            };
-            match outcome {
-                Ok(_) => remove_files(&context, id, move || waiting.into_iter().for_each(reply)),
-                // It is still there, as it was.
-                Err(_) => waiting.into_iter().for_each(reply),
-            }
-        }));
-    }
-}
-
-/// Removes the files of a session on a thread of its own, since the store's must not wait for it, then does `done`. What a
-/// crash leaves of them is removed at the next start.
-fn remove_files(context: &Context, id: Arc<str>, done: impl FnOnce() + Send + 'static) {
-    let data_dir = context.data_dir.clone();
-    let once = Arc::new(Mutex::new(Some(move || {
-        Files::of(&data_dir, &id).remove();
-        done();
-    })));
-    let work = move || once.lock().take().into_iter().for_each(|work| work());
-    if context.threads.spawn("remove".into(), work.clone()).is_err() {
-        work();
-    }
-}
-
-/// The end of an answer, on one line.
-fn last_words(text: &str) -> String {
-    let line = shortened(text, usize::MAX);
-    match line.char_indices().rev().nth(LAST_WORDS_CHARS - 1) {
-        Some((at, _)) if at > 0 => format!("…{}", &line[at..]),
-        _ => line,
     }
 }

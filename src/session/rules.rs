@@ -8,7 +8,8 @@ use serde_json::value::RawValue;
 use super::control::{Choice, Control};
 use super::error::{Code, Error};
 use super::fields::Fields;
-use super::state::{Choices, TITLE_CHARS_MAX, shortened};
+use super::plain::{TITLE_CHARS_MAX, shortened};
+use super::state::Choices;
 use crate::config::{BYPASS_PERMISSIONS, PERMISSION_MODES, is_effort, is_model, is_permission_mode};
 
 /// A path given by a client may be this long.

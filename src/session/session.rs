@@ -1,30 +1,21 @@
-//! A session as others see it: each method takes the lock, does one thing, and sends what came of it.
+//! One session: its lock, and what follows from everything that is done under it.
 //!
-//! What the methods do with the state is in `prompt.rs` (what clients ask), `turn.rs` (what Claude says), `questions.rs`
-//! (what it asks) and `life.rs` (how the process starts and ends).
+//! Each of its methods takes the lock (`Session::with`), does one thing, and sends what came of it. They stand beside
+//! what they do with the state: `prompt.rs` (what clients ask), `turn.rs` (what Claude says), `questions.rs` (what it asks),
+//! `life.rs` (how the process starts and ends), `viewers.rs` (who watches).
 
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::deltas::Deltas;
-use super::error::Error;
-use super::events::{EVENT_BYTES_MAX, Failure, SessionRegistered, StreamMark, Summary, json, long_json, now_ms};
-use super::fanout::{Audience, Batch, Reply, Stream, Viewer};
-use super::history::Draft;
-use super::log::Range;
+use super::events::{Failure, long_json, now_ms};
+use super::fanout::{Audience, Batch};
 use super::state::{Choices, Context, Phase, State};
 use crate::failpoint;
 use crate::net::Crowd;
 use crate::store::Key;
 use crate::timer::Timed;
-
-/// Events in one page of the history.
-pub const PAGE_EVENTS_MAX: usize = 500;
-
-/// Bytes of events in one page: the rest of the acknowledgement must fit too.
-const PAGE_BYTES_MAX: usize = EVENT_BYTES_MAX - 100_000;
 
 /// One conversation; see the module of [`super::state`].
 pub struct Session {
@@ -37,26 +28,6 @@ pub struct Session {
     state: Mutex<State>,
     /// The deadline that the timer knows of.
     scheduled: Mutex<Option<Instant>>,
-}
-
-/// How a viewer comes to a session.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Arrival {
-    /// It named this session, and got it.
-    pub resumed: bool,
-    /// It named a session that does not exist.
-    pub requested: Option<String>,
-    /// What it has seen already.
-    pub after: Option<After>,
-}
-
-/// The last event that a client has seen.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct After {
-    /// Its number.
-    pub seq: u64,
-    /// The numbering that it belongs to; the present one is assumed where absent.
-    pub log_id: Option<String>,
 }
 
 impl Session {
@@ -159,23 +130,10 @@ impl Session {
         });
     }
 
-    /// What lists show.
-    #[must_use]
-    pub fn summary(&self) -> Summary {
-        self.state.lock().summary(&self.context)
-    }
-
     /// Whether nothing was ever asked here.
     #[must_use]
     pub fn is_reserved(&self) -> bool {
         self.state.lock().reserved
-    }
-
-    /// What lists show, if it belongs there.
-    #[must_use]
-    pub fn listed(&self) -> Option<Summary> {
-        let state = self.state.lock();
-        (!state.reserved && !state.deleted).then(|| state.summary(&self.context))
     }
 
     /// Notes that somebody was here. `false`: it is deleted.
@@ -186,223 +144,10 @@ impl Session {
         !state.deleted
     }
 
-    /// Lets a viewer in that is going to [`Session::register`]: until then the session stays for it. `false`: it has just
-    /// gone with its last viewer.
-    #[must_use]
-    pub fn admit(&self) -> bool {
-        let mut state = self.state.lock();
-        if !state.gone {
-            state.arriving += 1;
-        }
-        !state.gone
-    }
-
-    /// Attaches a viewer that was admitted and has just connected: it gets `sessionRegistered`, then what it has missed, or
-    /// the questions that are open, and the running answer so far. Everything later comes to it live.
-    pub fn register(&self, viewer: &Viewer, arrival: &Arrival) {
-        let after = arrival.after.as_ref().map(|after| self.follow(after));
-        let known = self.with(|state, _| {
-            state.arriving = state.arriving.saturating_sub(1);
-            (state.last_activity, state.touched) = (now_ms(), true);
-            let known = state.knows(viewer.key);
-            if !known {
-                state.catching_up.push(viewer.key);
-            }
-            let position = state.log.position();
-            let session = state.summary(&self.context);
-            let mut batch = Batch::to(std::slice::from_ref(viewer));
-            let registered = SessionRegistered {
-                session_id: &self.id,
-                mode: self.context.mode,
-                resumed: arrival.resumed,
-                requested: arrival.requested.as_deref(),
-                log_id: self.context.store.log_id(),
-                seq: position.seq,
-                part: position.part,
-                session: &session,
-            };
-            batch.event(Audience::All, "sessionRegistered", &[&long_json(&registered)]);
-            if after.is_none() {
-                state.replay_questions(&mut batch, |_| false);
-            }
-            batch.send(std::slice::from_ref(viewer));
-            match &after {
-                _ if known => {}
-                None => state.go_live(viewer, None),
-                Some(Err(error)) => state.go_live(viewer, Some(error)),
-                Some(Ok(_)) => {}
-            }
-            known
-        });
-        if let (Some(Ok(seq)), false) = (after, known) {
-            self.catch_up_from(viewer, seq);
-        }
-        self.prestart();
-        self.context.room.ring();
-    }
-
-    /// Attaches a viewer that is connected already. `reply` gets the history that it asked for, then the open questions
-    /// that are not in it and the running answer so far follow; everything later comes to it live. A closed session is
-    /// open again. `false`: refused.
-    pub fn resume(&self, viewer: &Viewer, after: Option<&After>, reply: Reply) -> bool {
-        let refused = |reply: Reply, error: &Error| {
-            reply.fail(error);
-            false
-        };
-        let after = match after.map(|after| self.follow(after)).transpose() {
-            Ok(after) => after,
-            Err(error) => return refused(reply, &error),
-        };
-        // Not live while the page is read: what happens meanwhile comes behind it.
-        let drafted = self.with(|state, _| {
-            if state.gone || state.is_going() {
-                return None;
-            }
-            let was_live = state.viewers.iter().any(|known| known.key == viewer.key);
-            state.viewers.retain(|known| known.key != viewer.key);
-            if !state.catching_up.contains(&viewer.key) {
-                state.catching_up.push(viewer.key);
-            }
-            let position = state.log.position();
-            let range = after.map_or(Range::Before(position.seq + 1), Range::After);
-            let room = room_beside(&state.summary(&self.context));
-            Some((position, was_live, room, Draft::of(&state.log, range, PAGE_EVENTS_MAX, room)))
-        });
-        let Some((position, was_live, room, draft)) = drafted else { return refused(reply, &Error::invalid_session()) };
-        failpoint::reach("page");
-        let draft = match self.read_missing(draft) {
-            Ok(draft) => draft.cut_to(room, &self.id),
-            Err(error) => {
-                self.with(|state, _| state.go_live(viewer, None));
-                return refused(reply, &error);
-            }
-        };
-        let (in_page, page) = (draft.numbers(), draft.finish());
-        let endings = after.map_or_else(Vec::new, |after| self.missed_endings(viewer, after, position.seq));
-        let behind = self.with(|state, _| {
-            // It may have been deleted while the page was read.
-            if state.ended && !state.is_going() {
-                (state.ended, state.changed) = (false, true);
-                log::info!("session {}: open again", self.id);
-            }
-            let now = state.log.position();
-            let behind = now.seq != position.seq;
-            reply.ok(&Resumed {
-                ok: true,
-                session: state.summary(&self.context),
-                log_id: self.context.store.log_id(),
-                seq: position.seq,
-                // The deltas that follow are those since the last event: of earlier ones the next event has the text.
-                part: if behind { 0 } else { now.part },
-                events: raw(&page.events),
-                more: page.more,
-            });
-            let mut batch = Batch::to(std::slice::from_ref(viewer));
-            for ending in &endings {
-                batch.event(Audience::All, "claudeResponse", &[ending]);
-            }
-            // What is behind the position follows in any case, and one that was live has seen all.
-            state.replay_questions(&mut batch, |seq| was_live || seq > position.seq || in_page.contains(&seq));
-            batch.send(std::slice::from_ref(viewer));
-            if was_live && now == position {
-                // It has missed nothing, and needs not be told the running answer again.
-                if state.stop_waiting(viewer.key) {
-                    state.viewers.push(viewer.clone());
-                }
-            } else if !behind {
-                state.go_live(viewer, None);
-            }
-            behind
-        });
-        if behind {
-            self.catch_up_from(viewer, position.seq);
-        }
-        self.prestart();
-        self.context.room.ring();
-        true
-    }
-
-    /// Whether [`Session::resume`] would be refused now.
-    ///
-    /// # Errors
-    /// Why.
-    pub fn may_resume(&self, after: Option<&After>) -> Result<(), Error> {
-        after.map_or(Ok(()), |after| self.follow(after).map(drop))
-    }
-
-    /// Attaches a viewer without more ado, if it is not attached: it has asked something here. `false`: the session has
-    /// just gone with its last viewer.
-    pub fn attach(&self, viewer: &Viewer) -> bool {
-        let attached = self.with(|state, _| {
-            if !state.gone && !state.knows(viewer.key) {
-                let mut batch = Batch::to(std::slice::from_ref(viewer));
-                state.replay_questions(&mut batch, |_| false);
-                batch.send(std::slice::from_ref(viewer));
-                state.catching_up.push(viewer.key);
-                state.go_live(viewer, None);
-            }
-            !state.gone
-        });
-        self.context.room.ring();
-        attached
-    }
-
-    /// Takes a viewer away. `true`: it was the last, and nothing was ever asked here, so that the session can go.
-    pub fn detach(&self, key: u64) -> bool {
-        let gone = self.with(|state, _| {
-            state.viewers.retain(|viewer| viewer.key != key);
-            state.catching_up.retain(|other| *other != key);
-            state.idle_since = Instant::now();
-            let nobody = state.viewers.is_empty() && state.catching_up.is_empty() && state.arriving == 0;
-            state.gone |= nobody && state.reserved && state.accepting.is_empty();
-            state.gone
-        });
-        self.context.room.ring();
-        gone
-    }
-
     /// Whether it may be unloaded: nobody is there, nothing is to be done, and all of it is on the disk.
     pub(super) fn is_at_rest(&self) -> bool {
         let state = self.state.lock();
         state.is_at_rest() && !state.touched && state.is_stored()
-    }
-
-    /// Runs `work` for each viewer.
-    pub fn each_viewer(&self, work: impl FnMut(&Viewer)) {
-        self.with(|state, _| state.viewers.iter().for_each(work));
-    }
-
-    /// Details for `getSession`.
-    pub fn details(&self, reply: Reply) {
-        self.with(|state, _| {
-            let session = state.summary(&self.context);
-            let lists = [&state.commands, &state.models, &state.agents];
-            let lists: usize = lists.into_iter().flatten().map(|list| list.get().len()).sum();
-            let (room, mut bytes) = (room_beside(&session).saturating_sub(lists), 0);
-            let questions: Vec<_> = (state.questions.iter())
-                .take_while(|question| {
-                    bytes += question.data.len();
-                    bytes <= room
-                })
-                .filter_map(|question| serde_json::value::RawValue::from_string(question.data.to_string()).ok())
-                .collect();
-            reply.ok(&Details {
-                ok: true,
-                session,
-                commands: state.commands.as_deref(),
-                models: state.models.as_deref(),
-                agents: state.agents.as_deref(),
-                questions: &questions,
-            });
-        });
-    }
-
-    /// A page of the history.
-    pub fn history(&self, range: Range, count: usize, reply: Reply) {
-        match self.page(range, count.clamp(1, PAGE_EVENTS_MAX), PAGE_BYTES_MAX) {
-            Ok(page) => reply.ok(&History { ok: true, events: raw(&page.events), more: page.more }),
-            Err(error) => reply.fail(&error),
-        }
     }
 }
 
@@ -456,59 +201,4 @@ impl Drop for FailOnPanic<'_> {
             }
         }
     }
-}
-
-impl State {
-    /// What a viewer that joins now must know to make sense of what follows: the running answer.
-    pub(super) fn snapshot(&self, batch: &mut Batch) {
-        if let Some(turn) = &self.turn {
-            let mark =
-                StreamMark { session_id: &self.id, prompt_id: turn.prompt_id.as_deref(), so_far: Some(&turn.text) };
-            batch.event(Audience::Only(Stream::Text), "claudeStreamStart", &[&json(&mark)]);
-        }
-        if batch.wanted_by(Stream::Events) {
-            let (seq, mut deltas) = (self.log.position().seq, Deltas::new());
-            for (part, line) in self.log.deltas() {
-                deltas.push(batch, &self.id, (seq, part), line);
-            }
-        }
-    }
-}
-
-/// What an acknowledgement has room for beside this.
-fn room_beside(session: &Summary) -> usize {
-    PAGE_BYTES_MAX.saturating_sub(json(session).len())
-}
-
-fn raw(json: &str) -> &serde_json::value::RawValue {
-    serde_json::from_str(json).expect("the log holds JSON")
-}
-
-#[derive(serde::Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Resumed<'a> {
-    ok: bool,
-    session: Summary,
-    log_id: &'a str,
-    seq: u64,
-    part: u64,
-    events: &'a serde_json::value::RawValue,
-    more: bool,
-}
-
-#[derive(serde::Serialize)]
-struct Details<'a> {
-    ok: bool,
-    session: Summary,
-    commands: Option<&'a serde_json::value::RawValue>,
-    models: Option<&'a serde_json::value::RawValue>,
-    agents: Option<&'a serde_json::value::RawValue>,
-    questions: &'a [Box<serde_json::value::RawValue>],
-}
-
-#[derive(serde::Serialize)]
-struct History<'a> {
-    ok: bool,
-    events: &'a serde_json::value::RawValue,
-    more: bool,
 }

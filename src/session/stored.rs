@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use super::account::Kept;
+use super::conversation::uuid_v4;
 use super::conversation::{Conversation, Covered, is_uuid};
 use super::error::Error;
 use super::events::{Failure, PromptAsked, Summary, json, now_ms};
 use super::fanout::{Audience, Batch};
 use super::log::Log;
+use super::prompt::Prompt;
+use super::record::storage_error;
 use super::session::Session;
-use super::state::{Choices, Context, Phase, Prompt, State, storage_error, uuid_v4};
+use super::state::{Choices, Context, Phase, State};
 use crate::config::BYPASS_PERMISSIONS;
 use crate::store::{Change, Key, OpenPrompt, PromptRow, PromptState, SessionRow, Submission, Trouble};
 

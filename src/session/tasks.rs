@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 
-use super::state::{NAME_CHARS_MAX, shortened};
+use super::plain::{NAME_CHARS_MAX, shortened};
 use crate::proto::claude::{Task, TaskNews};
 
 /// So many are shown.

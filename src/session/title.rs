@@ -1,10 +1,12 @@
 //! A session's title: the beginning of its first prompt, until Claude or the user gives a better one. The user's stays.
 
 use super::error::Error;
+use super::events::WithSession;
 use super::fanout::Reply;
-use super::prompt::WithSession;
+use super::plain::{TITLE_CHARS_MAX, shortened};
+use super::record::storage_error;
 use super::session::Session;
-use super::state::{Phase, State, TITLE_CHARS_MAX, shortened, storage_error};
+use super::state::{Phase, State};
 use crate::proto::claude;
 use crate::store::Change;
 

@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::state::{NAME_CHARS_MAX, shortened};
+use super::plain::{NAME_CHARS_MAX, shortened};
 use crate::proto::claude::{ToolUse, of, string};
 
 /// So many entries are kept.

@@ -6,7 +6,8 @@
 
 use super::events::{Failure, Retrying, now_ms};
 use super::fanout::Batch;
-use super::state::{State, shortened};
+use super::plain::shortened;
+use super::state::State;
 use crate::proto::claude::{Outcome, Retry};
 
 /// Claude's own sentence about it is cut.

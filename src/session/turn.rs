@@ -10,12 +10,18 @@ use std::fmt::Write;
 use super::conversation::{Covered, is_uuid};
 use super::events::{EVENT_BYTES_MAX, StreamChunk, StreamMark, json};
 use super::fanout::{Audience, Batch, Stream};
+use super::plain::{NAME_CHARS_MAX, shortened};
+use super::response::End;
 use super::session::Session;
-use super::state::{NAME_CHARS_MAX, Phase, State, TURN_TEXT_BYTES_MAX, Turn, shortened};
+use super::state::{Phase, State};
 use crate::proto::claude::{self, Delta, Init, Kind, Outcome, TextDelta};
 use crate::proto::ndjson::{Line, Splitter};
 use crate::store::Change;
 use serde_json::value::RawValue;
+
+/// The running answer's text that is kept for `fullResponse` and `soFar`, in bytes of JSON; beyond it only the chunks have
+/// it.
+const TURN_TEXT_BYTES_MAX: usize = EVENT_BYTES_MAX - 50_000;
 
 /// What went wrong is told in so many characters.
 const ERROR_CHARS_MAX: usize = 2000;
@@ -23,23 +29,22 @@ const ERROR_CHARS_MAX: usize = 2000;
 /// A longer piece of text goes out in several chunks; in JSON it may take six times its bytes.
 const CHUNK_BYTES_MAX: usize = EVENT_BYTES_MAX / 7;
 
-/// How a prompt ended.
-pub(super) struct End<'a> {
-    /// `done`, `interrupted`, `failed`.
-    pub status: &'static str,
-    /// What went wrong, in words.
-    pub error: Option<&'a str>,
-    /// The same for programs, where it has a name.
-    pub code: Option<&'a str>,
-    /// Claude's own account, and the dollars that the prompt cost.
-    pub outcome: Option<(&'a Outcome<'a>, f64)>,
-}
-
-impl<'a> End<'a> {
-    /// Without an account of Claude's.
-    pub fn unaccounted(status: &'static str, error: Option<&'a str>) -> End<'a> {
-        End { status, error, code: None, outcome: None }
-    }
+/// What Claude is doing right now.
+pub(super) struct Turn {
+    /// The prompt it answers; none if Claude began it itself.
+    pub prompt_id: Option<String>,
+    /// The answer's text so far.
+    pub text: String,
+    /// Its length as JSON.
+    pub text_json_bytes: usize,
+    /// There was more text than is kept.
+    pub text_lost: bool,
+    /// The message that comes in pieces just now.
+    pub message_id: Option<String>,
+    /// Some of its text has come, so its finished block is not sent again.
+    pub streamed: bool,
+    /// What went wrong with the API, where Claude has just said so in the model's place: its word for it.
+    pub error: Option<String>,
 }
 
 impl State {

@@ -59,7 +59,7 @@ fn a_client_that_does_not_read_is_sent_away_with_whole_frames() {
     let mut read = Vec::new();
     // Until the writer thread is in a system call for several at once, which it gets behind on.
     while outbox.state.lock().in_flight < 2 {
-        if outbox.state.lock().bytes < 1 << 19 {
+        if outbox.state.lock().queue.bytes() < 1 << 19 {
             assert!(outbox.push(&frames));
         } else {
             let mut some = [0; 4096];
@@ -73,7 +73,7 @@ fn a_client_that_does_not_read_is_sent_away_with_whole_frames() {
         assert!(pushed < 100_000, "the limit holds");
     }
     let in_flight_max = WRITE_PIECES_MAX * frames.bytes().len();
-    assert!(outbox.state.lock().bytes <= in_flight_max + 10, "the rest of its memory is free");
+    assert!(outbox.state.lock().queue.bytes() <= in_flight_max + 10, "the rest of its memory is free");
     client.read_to_end(&mut read).expect("reads to the end");
     let close = CloseCode::TryAgainLater.frame();
     let (body, last) = read.split_at(read.len() - close.len());
@@ -126,7 +126,7 @@ fn one_that_does_not_read_is_waited_for_once() {
             crowd => assert_eq!(crowd, Crowd::Nobody),
         }
     };
-    assert!(outbox.state.lock().bytes >= 2 << 20);
+    assert!(outbox.state.lock().queue.bytes() >= 2 << 20);
     assert_eq!(Crowd::of([Backlog::Much, outbox.backlog()]), Crowd::Some, "as long as it takes, where all are behind");
     room.wait(|| Crowd::of([Backlog::Little, outbox.backlog()]));
     assert!(Instant::now() >= until);
@@ -162,7 +162,7 @@ fn a_poll_takes_what_fits_and_waits_where_there_is_nothing() {
     }
     outbox.push(&packet("4d"));
     assert_eq!(poll.join().expect("ends"), Polled::Payload("4d".into()));
-    assert_eq!(outbox.state.lock().bytes, 0);
+    assert_eq!(outbox.state.lock().queue.bytes(), 0);
 }
 
 #[test]
@@ -226,10 +226,10 @@ fn what_is_held_leaves_together_and_in_its_place() {
     let held = outbox.hold();
     push("held");
     push("held too");
-    let waiting = outbox.state.lock().bytes;
+    let waiting = outbox.state.lock().queue.bytes();
     assert_eq!(waiting, Frames::packet("held").bytes().len() + Frames::packet("held too").bytes().len());
     drop(held);
-    assert_eq!(outbox.state.lock().bytes, 0, "the kernel has it");
+    assert_eq!(outbox.state.lock().queue.bytes(), 0, "the kernel has it");
     push("after");
     // Closing does not wait for whoever holds it.
     let held = outbox.hold();

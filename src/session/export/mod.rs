@@ -17,8 +17,9 @@ use serde_json::value::RawValue;
 use self::markdown::Markdown;
 use super::error::Error;
 use super::events::Summary;
+use super::history::PAGE_EVENTS_MAX;
 use super::log::Item;
-use super::session::{PAGE_EVENTS_MAX, Session};
+use super::session::Session;
 
 /// About so many bytes of events are in memory at a time, and one event at least.
 const PAGE_BYTES: usize = 256 << 10;

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::super::state::shortened;
+use super::super::plain::shortened;
 
 /// The shortest fence that Markdown knows.
 const FENCE_CHARS_MIN: usize = 3;
