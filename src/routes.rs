@@ -21,8 +21,8 @@ use crate::web;
 /// Tells how many clients are connected.
 pub type Counter = dyn Fn() -> usize + Send + Sync;
 
-/// Below it everything needs the token.
-const SESSIONS: &str = "/api/sessions/";
+/// Below it everything needs the token; so pages of other origins may be let in.
+pub const SESSIONS: &str = "/api/sessions/";
 
 struct Routes {
     manager: Arc<SessionManager>,

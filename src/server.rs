@@ -255,6 +255,7 @@ fn options(config: &Config, room: Arc<Room>) -> Options {
         outbox_bytes_max: config.outbox_bytes_max,
         max_connections: config.max_connections,
         policy: HostPolicy::new(config.host, config.allow_hosts.clone(), public, config.cors_origins.clone()),
+        shared_path: Some(routes::SESSIONS),
         room,
     }
 }

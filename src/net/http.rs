@@ -101,8 +101,7 @@ impl<P: Protocol> Exchange<'_, P> {
         let options = &self.shared.options;
         let head_only = head.method == Method::Head;
         // The client's script lies below the same path, as with the reference server, and is a file like others.
-        let below = is_below(&head.path, &options.path);
-        let engineio = below && !head.path.ends_with(".js");
+        let engineio = is_below(&head.path, &options.path) && !head.path.ends_with(".js");
         let allowed = options.policy.check_host(&head).and_then(|()| options.policy.check_origin(&head));
         if let Err(refused) = allowed {
             log::warn!("{}: refused; {} would allow it", self.peer, refused.hint());
@@ -118,18 +117,27 @@ impl<P: Protocol> Exchange<'_, P> {
         // A body that is not wanted is not read, so what follows it cannot be told apart.
         let has_body = !matches!(body_length, BodyLength::None | BodyLength::Length(0));
         let keep_alive = head.keep_alive() && !has_body;
+        if head.method == Method::Options
+            && self.is_shared(&head)
+            && let Some(headers) = options.policy.preflight_headers(&head)
+        {
+            let response = Response { headers, ..Response::text(204, "") };
+            return self.answer(&response, keep_alive, false);
+        }
         let answer = if engineio {
             self.engineio(&head)
         } else {
             match (self.shared.http)(&head, self.peer) {
                 Answer::Whole(response) => Engineio::Answer(response),
-                Answer::Streamed(response, body) => return self.stream(&response, body, &head, keep_alive),
+                Answer::Streamed(response, body) => {
+                    return self.stream(&self.with_cors(response, &head), body, &head, keep_alive);
+                }
                 Answer::Taken(taker) => return self.take(taker, &head, body_length),
             }
         };
         let response = match answer {
             Engineio::Answer(response) => {
-                return self.answer(&self.with_cors(response, &head, below), keep_alive, head_only);
+                return self.answer(&self.with_cors(response, &head), keep_alive, head_only);
             }
             Engineio::RefusedUpgrade(status, message) => return self.refuse_upgrade(status, message),
             Engineio::WebSocket(key, engine) => {
@@ -147,7 +155,7 @@ impl<P: Protocol> Exchange<'_, P> {
             }
             Engineio::Open => polling::open(self.shared, self.handshake(&head)),
             Engineio::Poll(engine) => {
-                let response = self.with_cors(polling::poll(&engine, options.max_payload), &head, true);
+                let response = self.with_cors(polling::poll(&engine, options.max_payload), &head);
                 if self.client_has_left() {
                     engine.finish(false);
                     return Ok(Next::End);
@@ -168,13 +176,13 @@ impl<P: Protocol> Exchange<'_, P> {
                 match received {
                     Ok(response) => response,
                     Err(response) => {
-                        let response = self.with_cors(response, &head, true);
+                        let response = self.with_cors(response, &head);
                         return self.answer(&response, false, head_only);
                     }
                 }
             }
         };
-        let response = self.with_cors(response, &head, true);
+        let response = self.with_cors(response, &head);
         self.answer(&response, head.keep_alive(), head_only)
     }
 
@@ -220,8 +228,14 @@ impl<P: Protocol> Exchange<'_, P> {
         Handshake { peer: self.peer, bearer: head.bearer().map(str::to_owned) }
     }
 
-    fn with_cors(&self, mut response: Response, head: &Head, below: bool) -> Response {
-        if below {
+    /// Whether pages of other origins may read it.
+    fn is_shared(&self, head: &Head) -> bool {
+        let options = &self.shared.options;
+        is_below(&head.path, &options.path) || options.shared_path.is_some_and(|base| is_below(&head.path, base))
+    }
+
+    fn with_cors(&self, mut response: Response, head: &Head) -> Response {
+        if self.is_shared(head) {
             response.headers.extend(self.shared.options.policy.cors_headers(head));
         }
         response
@@ -237,17 +251,6 @@ impl<P: Protocol> Exchange<'_, P> {
                 Engineio::Answer(polling::refused(refusal))
             }
         };
-        if head.method == Method::Options
-            && let Some(headers) = self.shared.options.policy.preflight_headers(head)
-        {
-            // The general headers are added to every answer.
-            let mut response = Response::text(204, "");
-            response.headers = headers
-                .into_iter()
-                .filter(|(name, _)| name.ends_with("Methods") || name.ends_with("Headers"))
-                .collect();
-            return Engineio::Answer(response);
-        }
         let polls = match head.query_param("transport").as_deref() {
             Some("polling") => true,
             Some("websocket") => false,
@@ -343,8 +346,8 @@ impl<P: Protocol> Exchange<'_, P> {
         let bytes_max = taker.bytes_max();
         let taken = self.pieces(head, length, bytes_max, Pace::part(), &mut |piece| taker.take(piece))?;
         match taken {
-            Ok(()) => self.answer(&taker.finish(), head.keep_alive(), false),
-            Err(response) => self.answer(&response, false, false),
+            Ok(()) => self.answer(&self.with_cors(taker.finish(), head), head.keep_alive(), false),
+            Err(response) => self.answer(&self.with_cors(response, head), false, false),
         }
     }
 

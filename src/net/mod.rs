@@ -89,6 +89,8 @@ pub struct Options {
     pub max_connections: usize,
     /// Whose requests are served.
     pub policy: HostPolicy,
+    /// What pages of other origins may read beside Engine.IO, where they are let in: all that lies below it.
+    pub shared_path: Option<&'static str>,
     /// Rings when a client has caught up.
     pub room: Arc<Room>,
 }

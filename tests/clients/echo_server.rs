@@ -117,6 +117,7 @@ fn run<P: Protocol>(args: &[String], path: &str, protocol: impl FnOnce(&Timer) -
         outbox_bytes_max: 8 << 20,
         max_connections: 1024,
         policy: HostPolicy::new(host, vec![], None, origins),
+        shared_path: None,
         room: Arc::default(),
     };
     let (timer, thread) = Timer::start()?;

@@ -54,6 +54,36 @@ fn folder(scene: &Scene) -> PathBuf {
     scene.server.workspace().data().join("sessions").join(&scene.id)
 }
 
+/// A page elsewhere asks first, since it sends the token; and may read what comes of it, refusals too.
+#[test]
+fn a_page_of_an_allowed_origin_can_upload_and_read() {
+    let scene = scene(bad("proper").arg("--cors-origin=http://page.example"));
+    scene.text("words 1");
+    let (bearer, page) = (bearer(&scene), ("Origin", "http://page.example"));
+    let files = format!("/api/sessions/{}/files?name=a.txt", scene.id);
+    let export = format!("/api/sessions/{}/export.md", scene.id);
+    let allowed = |answer: &HttpAnswer| answer.header("access-control-allow-origin").map(str::to_owned);
+    let asks = [page, ("Access-Control-Request-Method", "POST"), ("Access-Control-Request-Headers", "authorization")];
+    for target in [&files, &export] {
+        let answer = client::http(scene.server.port, "OPTIONS", target, &asks, b"");
+        assert_eq!((answer.status, allowed(&answer).as_deref()), (204, Some(page.1)), "{target}");
+        assert_eq!(answer.header("access-control-allow-headers"), Some("authorization"));
+        assert!(answer.header("access-control-allow-methods").expect("methods").contains("POST"));
+    }
+    let token = ("Authorization", bearer.as_str());
+    for (method, target, headers, status) in [
+        ("POST", files.as_str(), &[page, token, ("Content-Length", "2")][..], 200),
+        ("POST", &files, &[page, ("Content-Length", "2")], 401),
+        ("GET", &export, &[page, token], 200),
+        ("GET", &export, &[page], 401),
+    ] {
+        let body: &[u8] = if method == "POST" { b"hi" } else { b"" };
+        let answer = client::http(scene.server.port, method, target, headers, body);
+        assert_eq!((answer.status, allowed(&answer).as_deref()), (status, Some(page.1)), "{method} {target}");
+    }
+    scene.finish();
+}
+
 #[test]
 fn each_kind_reaches_claude_as_if_it_had_come_with_the_prompt() {
     let scene = scene(bad("proper"));

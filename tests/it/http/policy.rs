@@ -29,7 +29,7 @@ fn statuses(server: &Server, headers: &[(&str, &str)]) -> [u16; 4] {
             let body = if path == polling { r#"{"code":4,"message":"Forbidden"}"# } else { "Forbidden\n" };
             assert_eq!(answer.text(), body, "a constant body");
         }
-        // Only Engine.IO is for pages of other origins, and only for those that are let in.
+        // Neither the page nor health is for pages of other origins; Engine.IO is, for those that are let in.
         let shared = path == polling && answer.status == 200;
         assert!(shared || answer.headers.iter().all(|(name, _)| !name.starts_with("access-control")), "{headers:?}");
         answer.status
