@@ -1,6 +1,8 @@
 // How an answer looks: streaming, markdown, code, tools, images, errors, costs; and how one moves through a long one.
 
 import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { connect, must, waitFor } from "../clients/support.mjs";
 import { ask, atBothSizes, badAgent, conversation, openPage, shows, unfold } from "./support.mjs";
 import { toolId, turn } from "./turns.mjs";
@@ -144,6 +146,33 @@ atBothSizes("scrolling up stops following, and a button goes back to the end", a
   await log.getByText("something new").waitFor({ state: "attached" });
   assert.ok(Math.abs((await place()) - before) < 3, "what one reads has moved");
   await page.getByRole("button", { name: "To the end" }).click();
+  await atEnd(page);
+});
+
+atBothSizes("who follows goes on following when a question is answered or the queue gets shorter", async (t, size) => {
+  const { server, page } = await openPage(t, size, { args: badAgent() });
+  const text = Array.from({ length: 80 }, (_, line) => `line ${line}`).join("\n\n");
+  await ask(page, turn(server, [{ text }]));
+  await shows(page, "line 79");
+  await atEnd(page);
+  const jump = page.locator("#jump");
+  const follows = () => jump.evaluate((jump) => jump.hidden);
+  for (let round = 0; round < 3; round++) {
+    // The log gets taller in the frame in which something comes.
+    await ask(page, "ask");
+    const allow = page.getByRole("region", { name: "Claude asks" }).getByRole("button", { name: "Allow once" });
+    await page.locator("#asking:not(.settling)").waitFor();
+    await allow.click();
+    await conversation(page).getByText(/allowed:/).nth(round).waitFor();
+    assert.ok(await follows(), `after answer ${round}`);
+  }
+  const go = join(server.root, "go");
+  await ask(page, `wait ${go}`);
+  for (const prompt of ["one", "two", "three"]) await ask(page, prompt);
+  await page.getByRole("list", { name: "Waiting prompts" }).getByText("three").waitFor();
+  writeFileSync(go, "");
+  await shows(page, "you said: three");
+  assert.ok(await follows(), "after the queue");
   await atEnd(page);
 });
 

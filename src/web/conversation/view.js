@@ -242,7 +242,8 @@ export class ConversationView {
 
     #scrolled() {
         const { scrollTop } = this.#element;
-        const below = this.#end === this.#transcript?.items.length ? this.#pxBelow() : Infinity;
+        // What has come and is not drawn yet does not count: the view may have grown in the same moment.
+        const below = this.#end === this.#known ? this.#pxBelow() : Infinity;
         if (below <= 2 || (scrollTop > this.#lastTop && below <= END_PX)) this.#following = true;
         // A finger that has only begun to move is meant, too.
         else if (scrollTop < this.#lastTop - 1) this.#following = false;
