@@ -61,6 +61,7 @@
 //! | `catch-up`, one a client that comes back to a long backlog | room in its outbox | it is live, or gone |
 //! | `stdin-PID`, `stdout-PID`, `stderr-PID` | one pipe each | the process has exited and is swept |
 //! | `spawner` | the next order; forks every child | shutdown, after the last child |
+//! | `refuse`, `remove`, `tidy` | an answer that must not be given on the asking thread; files of deleted sessions | at once |
 //! | `version` | what the program says of its version, at the start | it has, or 10 s have passed |
 //! | `reaper` | any child's exit | shutdown, after the last child |
 

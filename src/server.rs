@@ -155,7 +155,7 @@ impl Running {
                 recv(finished) -> clean => if clean != Ok(true) {
                     log::error!("some processes could not be ended");
                 },
-                default(deadline.saturating_duration_since(Instant::now()) - CLOSE_TIMEOUT) => {
+                default(deadline.saturating_duration_since(Instant::now()).saturating_sub(CLOSE_TIMEOUT)) => {
                     log::error!("some processes could not be ended in time");
                 }
                 recv(signals) -> _ => {

@@ -135,7 +135,11 @@ impl Supervisor {
         if let Err(refused) = self.orders.send(Order::Launch { launch: Box::new(launch), owner })
             && let Order::Launch { owner, .. } = refused.0
         {
-            owner.launched(Err(SHUTTING_DOWN.into()));
+            // Elsewhere: who orders may hold what the owner needs.
+            let tell = move || owner.launched(Err(SHUTTING_DOWN.into()));
+            if let Err(error) = self.shared.threads.spawn("refuse".into(), tell) {
+                log::error!("a session does not hear that there is no process for it: {error}");
+            }
         }
     }
 

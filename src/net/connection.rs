@@ -89,7 +89,9 @@ impl Connection {
     /// The client has answered a ping.
     pub fn pong(&self) {
         let mut clock = self.clock.lock();
-        clock.heartbeat.on_pong(Instant::now());
+        let now = Instant::now();
+        self.bear_with(&mut clock, now);
+        clock.heartbeat.on_pong(now);
         // The next ping may be due before the time-out of the last would have been.
         let earlier = clock.earlier();
         drop(clock);
@@ -100,6 +102,13 @@ impl Connection {
     /// Whether its heartbeat is lost by now: the timer, which ends it for that, may be late.
     pub fn is_lost(&self) -> bool {
         self.clock.lock().heartbeat.is_lost(Instant::now())
+    }
+
+    /// A client that reads what comes before the ping, however slowly, is not dead.
+    fn bear_with(&self, clock: &mut Clock, now: Instant) {
+        if clock.heartbeat.is_lost(now) && self.outbox.takes() {
+            clock.heartbeat.extend(now);
+        }
     }
 
     /// Tells `kept` of pings and pongs from now on.
@@ -185,6 +194,7 @@ impl Timed for Connection {
         if silent {
             clock.connect_until = None;
         }
+        self.bear_with(&mut clock, now);
         let beat = clock.heartbeat.on_deadline(now);
         let next = clock.next();
         // Of several wake-ups only the earliest goes on: the others were asked for before it.
@@ -203,8 +213,58 @@ impl Timed for Connection {
             self.close(CloseCode::None);
         } else if beat == Beat::Ping {
             self.tell(Kept::on_ping);
-            self.push(&self.ping);
+            self.outbox.push_ping(&self.ping);
         }
         Some(next).filter(|_| goes_on)
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::io::Read;
+    use std::net::{TcpListener, TcpStream};
+
+    use crossbeam_channel::unbounded;
+
+    use super::super::outbox::{Helpers, STALL_TIMEOUT, run_writers};
+    use super::*;
+    use crate::threads::Threads;
+
+    const PING: Duration = Duration::from_millis(50);
+    const MUCH: usize = 32 << 20;
+
+    /// A client that takes much longer for what waits for it than it may take for a pong.
+    #[test]
+    fn whoever_reads_slowly_is_not_taken_for_dead_before_the_ping_is_there() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let mut client = TcpStream::connect(listener.local_addr().expect("bound")).expect("connected");
+        let (server, _) = listener.accept().expect("accepted");
+        server.set_write_timeout(Some(STALL_TIMEOUT)).expect("set");
+        let (writers, asking) = unbounded();
+        let (threads, (timer, _)) = (Threads::default(), Timer::start().expect("a timer"));
+        let of_writers = threads.clone();
+        threads.spawn("writers".into(), move || run_writers(&asking, &of_writers)).expect("a thread");
+        let helpers = Helpers { writers, gone: unbounded().0, room: Arc::default() };
+        let outbox = Outbox::new(0, Some(Arc::new(server)), usize::MAX, helpers);
+        let now = Instant::now();
+        let beat = Heartbeat::new(now, PING, 8 * PING);
+        let connection = Connection::open(0, outbox, beat, now + Duration::from_secs(600), timer);
+        let large = Arc::new(Frames::packet(&"x".repeat(MUCH)));
+        assert!(connection.push(&large));
+        // A sixteenth of a megabyte in a time in which the timer looks more than once in each time-out.
+        let mut piece = vec![0; MUCH / 64];
+        let mut read = 0;
+        while read < large.bytes().len() {
+            std::thread::sleep(PING);
+            let wanted = piece.len().min(large.bytes().len() - read);
+            client.read_exact(&mut piece[..wanted]).expect("it is not cut");
+            read += wanted;
+        }
+        assert!(now.elapsed() > 16 * PING, "far longer than the time-out");
+        let mut ping = [0; 3];
+        client.read_exact(&mut ping).expect("the ping");
+        assert_eq!(&ping, b"\x81\x012");
+        // Who does not answer it then is dead.
+        assert_eq!(client.read(&mut [0; 16]).unwrap_or(0), 0);
     }
 }

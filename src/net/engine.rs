@@ -5,7 +5,7 @@
 //! application works. Two at once are the client's fault and end the connection.
 
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
@@ -56,7 +56,7 @@ pub struct Close;
 pub struct Peer {
     pub(super) connection: Arc<Connection>,
     handshake: Handshake,
-    accepted: AtomicBool,
+    standing: Standing,
     counts: Arc<Counts>,
     engine: OnceLock<Weak<dyn Finish>>,
 }
@@ -68,6 +68,40 @@ pub(super) struct Counts {
     pub clients: AtomicUsize,
     /// Not yet.
     pub strangers: AtomicUsize,
+}
+
+/// What a connection counts as. One that is over is accepted by nobody any more: the thread that hears its CONNECT and the
+/// one that ends it may be two.
+#[derive(Default)]
+struct Standing(AtomicU8);
+
+const STRANGER: u8 = 0;
+const CLIENT: u8 = 1;
+const OVER: u8 = 2;
+
+impl Standing {
+    fn is_client(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == CLIENT
+    }
+
+    /// A stranger is a client now. `false`: it is one already, or over.
+    fn accept(&self, counts: &Counts) -> bool {
+        // Before it is one: who ends it takes it off again.
+        counts.clients.fetch_add(1, Ordering::Relaxed);
+        let accepted = self.0.compare_exchange(STRANGER, CLIENT, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+        let left = if accepted { &counts.strangers } else { &counts.clients };
+        left.fetch_sub(1, Ordering::Relaxed);
+        accepted
+    }
+
+    /// It counts as nothing any more.
+    fn end(&self, counts: &Counts) {
+        match self.0.swap(OVER, Ordering::SeqCst) {
+            STRANGER => counts.strangers.fetch_sub(1, Ordering::Relaxed),
+            CLIENT => counts.clients.fetch_sub(1, Ordering::Relaxed),
+            _ => 0,
+        };
+    }
 }
 
 impl Peer {
@@ -110,10 +144,8 @@ impl Peer {
 
     /// It may stay, and send messages up to `max_payload`: whoever is not accepted in time is closed.
     pub fn accept(&self) {
-        if !self.accepted.swap(true, Ordering::SeqCst) {
+        if self.standing.accept(&self.counts) {
             self.connection.connected();
-            self.counts.strangers.fetch_sub(1, Ordering::Relaxed);
-            self.counts.clients.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
@@ -201,7 +233,7 @@ impl<P: Protocol> Engine<P> {
         let peer = Peer {
             connection,
             handshake,
-            accepted: AtomicBool::new(false),
+            standing: Standing::default(),
             counts: counts.clone(),
             engine: OnceLock::new(),
         };
@@ -230,12 +262,12 @@ impl<P: Protocol> Engine<P> {
     /// A message may be this long now.
     pub fn message_bytes_max(&self) -> usize {
         let max = self.shared.options.max_payload;
-        if self.peer.accepted.load(Ordering::Relaxed) { max } else { max.min(STRANGER_MESSAGE_BYTES_MAX) }
+        if self.peer.standing.is_client() { max } else { max.min(STRANGER_MESSAGE_BYTES_MAX) }
     }
 
     /// A request's body may take so long now.
     pub fn body_timeout(&self) -> Duration {
-        if self.peer.accepted.load(Ordering::Relaxed) { BODY_TIMEOUT } else { HEAD_TIMEOUT }
+        if self.peer.standing.is_client() { BODY_TIMEOUT } else { HEAD_TIMEOUT }
     }
 
     /// Handles one Engine.IO packet. `Ok(true)`: it was the client's good-bye.
@@ -292,9 +324,7 @@ impl<P: Protocol> Engine<P> {
         if !self.shared.leave(self, by_client) {
             return;
         }
-        let accepted = self.peer.accepted.load(Ordering::Relaxed);
-        let count = if accepted { &self.peer.counts.clients } else { &self.peer.counts.strangers };
-        count.fetch_sub(1, Ordering::Relaxed);
+        self.peer.standing.end(&self.peer.counts);
         let state = {
             let mut place = self.work.lock();
             match std::mem::replace(&mut *place, Work::Over) {
@@ -323,4 +353,51 @@ pub(super) fn random_sid() -> Option<String> {
     let mut random = [0; 15];
     getrandom::fill(&mut random).inspect_err(|error| log::error!("no random bytes: {error}")).ok()?;
     Some(engineio::sid(random))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Step = fn(&Standing, &Counts);
+
+    /// How many are clients and strangers after these, of one stranger at first.
+    fn counted(steps: &[Step]) -> (usize, usize) {
+        let (standing, counts) = (Standing::default(), Counts::default());
+        counts.strangers.fetch_add(1, Ordering::Relaxed);
+        steps.iter().for_each(|step| step(&standing, &counts));
+        (counts.clients.load(Ordering::Relaxed), counts.strangers.load(Ordering::Relaxed))
+    }
+
+    #[test]
+    fn a_connection_is_counted_once_whoever_comes_first() {
+        let accept: Step =
+            |standing, counts| assert!(standing.accept(counts) || counts.strangers.load(Ordering::Relaxed) == 0);
+        let end: Step = Standing::end;
+        let cases: [(&[Step], (usize, usize)); 6] = [
+            (&[], (0, 1)),
+            (&[accept], (1, 0)),
+            (&[accept, accept], (1, 0)),
+            (&[accept, end], (0, 0)),
+            (&[end, accept], (0, 0)),
+            (&[end, accept, end, accept], (0, 0)),
+        ];
+        for (number, (steps, expected)) in cases.iter().enumerate() {
+            assert_eq!(counted(steps), *expected, "case {number}");
+        }
+    }
+
+    #[test]
+    fn also_where_two_threads_meet() {
+        for _ in 0..2_000 {
+            let (standing, counts) = (Standing::default(), Counts::default());
+            counts.strangers.fetch_add(1, Ordering::Relaxed);
+            std::thread::scope(|scope| {
+                scope.spawn(|| standing.accept(&counts));
+                standing.end(&counts);
+            });
+            assert_eq!(counts.clients.load(Ordering::Relaxed), 0);
+            assert_eq!(counts.strangers.load(Ordering::Relaxed), 0);
+        }
+    }
 }

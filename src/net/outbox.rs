@@ -30,7 +30,7 @@ use parking_lot::{Condvar, Mutex};
 pub use self::backlog::Backlog;
 use self::backlog::Pressure;
 use self::queue::{Piece, Queue};
-use self::send::{send_now, send_pieces};
+use self::send::{Sent, send_now, send_pieces, sent};
 use super::room::Room;
 use crate::proto::engineio;
 use crate::proto::frames::{CloseCode, Frames};
@@ -97,6 +97,14 @@ pub enum Polled {
     Refused,
 }
 
+/// A ping waits behind everything that was pushed before it.
+struct PingUnderWay {
+    /// It has arrived when the client has taken so many bytes.
+    arrives_at: u64,
+    /// So many it had taken when that was last looked at.
+    taken: u64,
+}
+
 #[derive(Default)]
 struct State {
     /// None while the client polls.
@@ -115,6 +123,8 @@ struct State {
     pressure: Pressure,
     /// What is pushed waits, so that it leaves together with what follows.
     held: bool,
+    /// The last ping, while it is not known to have arrived.
+    ping: Option<PingUnderWay>,
     /// Nothing more is accepted: a close frame is the last in the queue, or the socket is dead.
     ended: bool,
 }
@@ -225,6 +235,8 @@ impl Outbox {
         for piece in state.queue.take() {
             self.put_rest(&mut state, piece);
         }
+        // The kernel may have taken all of what made the client one that is behind.
+        self.look_behind(&mut state);
         !state.ended
     }
 
@@ -233,6 +245,27 @@ impl Outbox {
     pub fn hold(&self) -> Held<'_> {
         self.state.lock().held = true;
         Held(self)
+    }
+
+    /// Pushes a ping, of which [`Outbox::takes`] tells whether it may still be on its way.
+    pub fn push_ping(&self, ping: &Arc<Frames>) -> bool {
+        {
+            let mut state = self.state.lock();
+            let (taken, arrives_at) = state.taken();
+            state.ping = Some(PingUnderWay { arrives_at, taken });
+        }
+        self.push(ping)
+    }
+
+    /// Whether the client, which owes a pong, has taken something since this was last asked, and had not got as far as the
+    /// ping then: one that reads slowly needs its time for what comes before it.
+    pub fn takes(&self) -> bool {
+        let mut state = self.state.lock();
+        let (taken, _) = state.taken();
+        let Some(ping) = state.ping.as_mut().filter(|ping| ping.taken < ping.arrives_at) else { return false };
+        let takes = taken > ping.taken;
+        ping.taken = taken;
+        takes
     }
 
     /// Ends the connection in good order: what is queued, then a close frame (polling: `1`), then no more. Never blocks.
@@ -382,7 +415,10 @@ impl Outbox {
             state.in_flight = pieces.len();
             drop(state);
             let slices: Vec<_> = pieces.iter().map(|piece| IoSlice::new(piece.rest())).collect();
+            let taken = sent(&socket).taken;
             let written = (&*socket).write_vectored(&slices);
+            // The kernel asks for more only when much of what it holds has gone: that may take a slow client longer.
+            let is_slow = || sent(&socket).taken > taken;
             state = self.state.lock();
             state.in_flight = 0;
             match written {
@@ -391,9 +427,21 @@ impl Outbox {
                     self.look_behind(&mut state);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock && is_slow() => {}
                 Err(error) => self.fail(&mut state, &error),
             }
         }
+    }
+}
+
+impl State {
+    /// How many bytes the client's machine has taken, and how many it is to take before what is pushed now. A client that
+    /// polls takes nothing by itself.
+    fn taken(&self) -> (u64, u64) {
+        let Some(socket) = &self.socket else { return (0, 0) };
+        let Sent { taken, under_way } = sent(socket);
+        // What is being written just now is counted twice: that gives a client a little more time, no less.
+        (taken, taken + under_way + self.queue.bytes() as u64)
     }
 }
 
@@ -413,7 +461,8 @@ impl Sink for Outbox {
     }
 
     fn backlog(&self) -> Backlog {
-        self.state.lock().pressure.backlog()
+        let state = self.state.lock();
+        if state.ended { Backlog::Gone } else { state.pressure.backlog() }
     }
 }
 

@@ -164,7 +164,9 @@ impl Sink for Kept {
                 while state.bytes > KEPT_BYTES_MAX && state.frames.len() > 1 {
                     state.forget_first();
                 }
-                connection.push(frames)
+                // It is kept, also where this connection has just ended: the client may come back for it.
+                connection.push(frames);
+                true
             }
             None => {
                 let all = self.away_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
@@ -180,7 +182,7 @@ impl Sink for Kept {
     }
 
     fn backlog(&self) -> Backlog {
-        self.state.lock().connection.as_ref().map_or(Backlog::Little, |connection| connection.backlog())
+        self.state.lock().connection.as_ref().map_or(Backlog::Gone, |connection| connection.backlog())
     }
 }
 
@@ -367,5 +369,48 @@ impl<A: App> Timed for Recoveries<A> {
             self.app.disconnected(away.recovering.state);
         }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crossbeam_channel::unbounded;
+
+    use super::super::outbox::{Helpers, Outbox, Polled};
+    use super::*;
+    use crate::proto::engineio::Heartbeat;
+
+    /// One that polls.
+    fn connection(key: u64) -> Arc<Connection> {
+        let helpers = Helpers { writers: unbounded().0, gone: unbounded().0, room: Arc::default() };
+        let outbox = Outbox::new(key, None, 1 << 20, helpers);
+        let (timer, _) = Timer::start().expect("a timer");
+        let (now, minute) = (Instant::now(), Duration::from_secs(60));
+        Connection::open(key, outbox, Heartbeat::new(now, minute, minute), now + minute, timer)
+    }
+
+    fn event(number: u32) -> (String, Arc<Frames>) {
+        let offset = next_offset();
+        (offset.clone(), Arc::new(Frames::packet(&format!("42[\"e\",{number},\"{offset}\"]"))))
+    }
+
+    #[test]
+    fn what_comes_as_the_connection_ends_is_taken_since_it_is_kept() {
+        let (first, second) = (connection(1), connection(2));
+        let kept = Kept::new(first.clone(), Arc::default());
+        let (offset, seen) = event(1);
+        assert!(kept.push(&seen));
+        first.kill();
+        let (_, missed) = event(2);
+        assert!(kept.push(&missed), "whoever pushes must not take the client for gone");
+        assert!(!kept.push(&Arc::new(Frames::packet("43[]"))), "an acknowledgement is void");
+        assert_eq!(kept.backlog(), Backlog::Gone);
+        kept.go_away();
+        let (_, later) = event(3);
+        assert!(kept.push(&later) && kept.backlog() == Backlog::Gone);
+        assert!(kept.come_back(&second, &offset, "40"));
+        let Polled::Payload(payload) = second.outbox().poll(10_000) else { panic!("refused") };
+        let numbers: Vec<_> = payload.split('\x1e').map(|packet| packet.get(7..8).unwrap_or(packet)).collect();
+        assert_eq!(numbers, ["40", "2", "3"], "{payload}");
     }
 }

@@ -58,17 +58,18 @@ pub enum Crowd {
 }
 
 impl Crowd {
-    /// Whom to wait for before there is more for all of these: for the fastest, and for a moment for one that would soon be
-    /// sent away.
+    /// Whom to wait for before there is more for all of these: for the fastest that is there, and for a moment for one that
+    /// would soon be sent away.
     pub fn of(backlogs: impl IntoIterator<Item = Backlog>) -> Crowd {
         let (mut somebody, mut all_have_much, mut near_limit) = (false, true, None);
         for backlog in backlogs {
-            somebody = true;
             match backlog {
+                Backlog::Gone => continue,
                 Backlog::Little => all_have_much = false,
                 Backlog::Much => {}
                 Backlog::NearLimit(until) => near_limit = near_limit.max(Some(until)),
             }
+            somebody = true;
         }
         match near_limit {
             _ if somebody && all_have_much => Crowd::Some,
@@ -98,6 +99,25 @@ mod tests {
         room.wait(|| if left.load(Ordering::SeqCst) > 0 { Crowd::Some } else { Crowd::Nobody });
         ringer.join().expect("ends");
         room.wait(|| Crowd::Nobody);
+    }
+
+    #[test]
+    fn whoever_is_gone_is_neither_waited_for_nor_a_reason_not_to_wait() {
+        use Backlog::{Gone, Little, Much, NearLimit};
+        let soon = Instant::now() + Duration::from_secs(1);
+        let cases: [(&[Backlog], Crowd); 8] = [
+            (&[], Crowd::Nobody),
+            (&[Gone], Crowd::Nobody),
+            (&[Gone, Little], Crowd::Nobody),
+            (&[Gone, Much], Crowd::Some),
+            (&[Much, Little], Crowd::Nobody),
+            (&[NearLimit(soon), Gone], Crowd::Some),
+            (&[NearLimit(soon), Little], Crowd::Until(soon)),
+            (&[NearLimit(soon), Much], Crowd::Some),
+        ];
+        for (backlogs, crowd) in cases {
+            assert_eq!(Crowd::of(backlogs.iter().copied()), crowd, "{backlogs:?}");
+        }
     }
 
     #[test]

@@ -314,7 +314,8 @@ impl App for Api {
 }
 
 impl ClientState {
-    fn may_watch_more(&self) -> Result<(), Error> {
+    fn may_watch_more(&mut self) -> Result<(), Error> {
+        self.forget_deleted();
         if self.watched.len() < WATCHED_MAX {
             return Ok(());
         }
@@ -322,7 +323,7 @@ impl ClientState {
         Err(Error::new(Code::RateLimited, message))
     }
 
-    fn may_watch(&self, id: &str) -> Result<(), Error> {
+    fn may_watch(&mut self, id: &str) -> Result<(), Error> {
         if self.watched.iter().any(|watched| &*watched.id == id) { Ok(()) } else { self.may_watch_more() }
     }
 
@@ -332,7 +333,12 @@ impl ClientState {
         Ok(())
     }
 
+    fn forget_deleted(&mut self) {
+        self.watched.retain(|session| !session.is_deleted());
+    }
+
     fn watched_now(&mut self, session: Arc<Session>) {
+        self.forget_deleted();
         if self.watched.iter().all(|watched| watched.id != session.id) {
             self.watched.push(session);
         }

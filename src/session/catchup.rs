@@ -32,33 +32,41 @@ pub(super) enum Progress {
     Gone,
 }
 
+/// A viewer on its way to being live. Where it comes anew, what was under way for it is over.
+#[derive(Clone)]
+pub(super) struct Joining {
+    pub viewer: Viewer,
+    /// Tells it apart from when the same viewer came before.
+    number: u64,
+}
+
 impl Session {
     /// Sends a viewer what follows `seq`; what it cannot take at once, from a thread of its own, since only that may wait
     /// for it.
-    pub(super) fn catch_up_from(&self, viewer: &Viewer, mut seq: u64) {
-        while let Progress::Behind(next) = self.send_page(viewer, seq) {
+    pub(super) fn catch_up_from(&self, joining: &Joining, mut seq: u64) {
+        while let Progress::Behind(next) = self.send_page(joining, seq) {
             seq = next;
-            if viewer.sink.backlog() != Backlog::Little {
-                return self.catch_up_later(viewer, seq);
+            if joining.viewer.sink.backlog() != Backlog::Little {
+                return self.catch_up_later(joining, seq);
             }
         }
     }
 
-    fn catch_up_later(&self, viewer: &Viewer, seq: u64) {
+    fn catch_up_later(&self, joining: &Joining, seq: u64) {
         let Some(session) = self.itself.upgrade() else { return };
-        let waiting = viewer.clone();
+        let waiting = joining.clone();
         let spawned = self.context.threads.spawn("catch-up".into(), move || session.catch_up(&waiting, seq));
         if let Err(error) = spawned {
             log::error!("session {}: no thread for a client that catches up: {error}", self.id);
             let error = Error::new(Code::SeqGap, "the missed events cannot be sent now: load the history instead");
-            self.with(|state, _| state.go_live(viewer, Some(&error)));
+            self.with(|state, _| state.go_live(joining, Some(&error)));
         }
     }
 
-    fn catch_up(self: Arc<Self>, viewer: &Viewer, mut seq: u64) {
+    fn catch_up(self: Arc<Self>, joining: &Joining, mut seq: u64) {
         loop {
-            self.context.room.wait(|| Crowd::of([viewer.sink.backlog()]));
-            match self.send_page(viewer, seq) {
+            self.context.room.wait(|| Crowd::of([joining.viewer.sink.backlog()]));
+            match self.send_page(joining, seq) {
                 Progress::Behind(next) => seq = next,
                 Progress::Stored { .. } | Progress::Live | Progress::Gone => return,
             }
@@ -66,12 +74,12 @@ impl Session {
     }
 
     /// Sends a page of what follows `seq`, from memory or from the store.
-    fn send_page(&self, viewer: &Viewer, seq: u64) -> Progress {
-        match self.with(|state, _| state.send_kept(viewer, seq)) {
-            Progress::Stored { before } => match self.stored_page(viewer, seq, before) {
-                Ok((items, endings)) => self.with(|state, _| state.send_missed(viewer, seq, &items, &endings)),
+    fn send_page(&self, joining: &Joining, seq: u64) -> Progress {
+        match self.with(|state, _| state.send_kept(joining, seq)) {
+            Progress::Stored { before } => match self.stored_page(&joining.viewer, seq, before) {
+                Ok((items, endings)) => self.with(|state, _| state.send_missed(joining, seq, &items, &endings)),
                 Err(error) => {
-                    self.with(|state, _| state.go_live(viewer, Some(&error)));
+                    self.with(|state, _| state.go_live(joining, Some(&error)));
                     Progress::Live
                 }
             },
@@ -117,11 +125,32 @@ impl Session {
 impl State {
     /// Whether this viewer is attached, live or not yet.
     pub(super) fn knows(&self, key: u64) -> bool {
-        self.catching_up.contains(&key) || self.viewers.iter().any(|viewer| viewer.key == key)
+        self.attached().any(|viewer| viewer.key == key)
+    }
+
+    /// All viewers, live or not yet.
+    pub(super) fn attached(&self) -> impl Iterator<Item = &Viewer> {
+        self.viewers.iter().chain(self.catching_up.iter().map(|joining| &joining.viewer))
+    }
+
+    /// Takes a viewer away. `true`: it was live.
+    pub(super) fn take_away(&mut self, key: u64) -> bool {
+        let live = self.viewers.len();
+        self.viewers.retain(|viewer| viewer.key != key);
+        self.catching_up.retain(|joining| joining.viewer.key != key);
+        self.viewers.len() < live
+    }
+
+    /// A viewer comes: it is not live before it has what it has missed.
+    pub(super) fn begin_joining(&mut self, viewer: &Viewer) -> Joining {
+        self.joined += 1;
+        let joining = Joining { viewer: viewer.clone(), number: self.joined };
+        self.catching_up.push(joining.clone());
+        joining
     }
 
     /// Sends a page of what follows `seq`, if it is in memory; with the last one the viewer is live.
-    fn send_kept(&mut self, viewer: &Viewer, seq: u64) -> Progress {
+    fn send_kept(&mut self, joining: &Joining, seq: u64) -> Progress {
         let Some(kept) = self.log.after(seq) else { return Progress::Stored { before: self.log.first_kept() } };
         let mut bytes = 0;
         let fits = |item: &&Item| {
@@ -132,11 +161,12 @@ impl State {
         let items: Vec<Item> = kept.take_while(fits).cloned().collect();
         let last = items.last().map_or(seq, |item| item.seq);
         let endings: Vec<Ending> = self.log.endings(seq, last).cloned().collect();
-        self.send_missed(viewer, seq, &items, &endings)
+        self.send_missed(joining, seq, &items, &endings)
     }
 
-    fn send_missed(&mut self, viewer: &Viewer, seq: u64, items: &[Item], endings: &[Ending]) -> Progress {
-        if !self.catching_up.contains(&viewer.key) {
+    fn send_missed(&mut self, joining: &Joining, seq: u64, items: &[Item], endings: &[Ending]) -> Progress {
+        let viewer = &joining.viewer;
+        if !self.catching_up.iter().any(|other| other.number == joining.number) {
             return Progress::Gone;
         }
         let mut batch = Batch::to(std::slice::from_ref(viewer));
@@ -152,21 +182,22 @@ impl State {
             }
         }
         if !batch.send(std::slice::from_ref(viewer)) {
-            self.catching_up.retain(|key| *key != viewer.key);
+            self.stop_joining(joining);
             return Progress::Gone;
         }
         let at = items.last().map_or(seq, |item| item.seq);
         if at < self.log.position().seq {
             return Progress::Behind(at);
         }
-        self.go_live(viewer, None);
+        self.go_live(joining, None);
         Progress::Live
     }
 
     /// A viewer that waits for it sees everything from now on: the running answer so far, then all that follows. With an
     /// error it has missed something, but no open question. One that has left meanwhile stays away.
-    pub(super) fn go_live(&mut self, viewer: &Viewer, error: Option<&Error>) {
-        if !self.stop_waiting(viewer.key) {
+    pub(super) fn go_live(&mut self, joining: &Joining, error: Option<&Error>) {
+        let viewer = &joining.viewer;
+        if !self.stop_joining(joining) {
             return;
         }
         if let Some(error) = error {
@@ -179,10 +210,10 @@ impl State {
         batch.send(std::slice::from_ref(viewer));
     }
 
-    /// Whether it did wait to go live.
-    pub(super) fn stop_waiting(&mut self, key: u64) -> bool {
+    /// It is not on its way any more. `false`: nor was it.
+    pub(super) fn stop_joining(&mut self, joining: &Joining) -> bool {
         let before = self.catching_up.len();
-        self.catching_up.retain(|waiting| *waiting != key);
+        self.catching_up.retain(|other| other.number != joining.number);
         self.catching_up.len() < before
     }
 }

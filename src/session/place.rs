@@ -81,6 +81,13 @@ impl State {
         false
     }
 
+    /// What it has waited for a process for was taken back: others must not make room for it.
+    pub(super) fn leave_line_if_unneeded(&mut self, session: &Session) {
+        if self.place == Place::Waiting && self.running.is_none() && self.queue.is_empty() {
+            self.leave_line(session);
+        }
+    }
+
     fn leave_line(&mut self, session: &Session) {
         self.place = Place::None;
         session.context.slots.leave_line(&session.itself);

@@ -281,6 +281,8 @@ impl State {
         }
         let Some(running) = self.running.as_mut().filter(|running| !running.written) else { return };
         match self.phase {
+            // It goes on when that is answered.
+            Phase::Idle if self.interrupt.is_some() => {}
             Phase::Idle if running.prompt.marked => {
                 running.written = true;
                 // What was to end by then was another turn.

@@ -70,6 +70,7 @@ impl Session {
             state.touched = true;
             state.store_touch();
         }
+        state.leave_line_if_unneeded(self);
         let spare = batch.send_and_keep(&state.viewers);
         if state.turn.is_some() {
             state.spare = spare;
@@ -122,7 +123,7 @@ impl Session {
     pub(super) fn wait_for_room(&self) {
         self.context.room.wait(|| {
             let state = self.state.lock();
-            match Crowd::of(state.viewers.iter().map(|viewer| viewer.sink.backlog())) {
+            match Crowd::of(state.attached().map(|viewer| viewer.sink.backlog())) {
                 _ if state.phase == Phase::Stopping => Crowd::Nobody,
                 _ if self.context.store.is_behind() => Crowd::Some,
                 crowd => crowd,
@@ -134,6 +135,12 @@ impl Session {
     #[must_use]
     pub fn is_reserved(&self) -> bool {
         self.state.lock().reserved
+    }
+
+    /// Whether it is gone for good.
+    #[must_use]
+    pub fn is_deleted(&self) -> bool {
+        self.peek(|state| state.deleted)
     }
 
     /// Notes that somebody was here. `false`: it is deleted.

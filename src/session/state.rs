@@ -20,6 +20,7 @@ use parking_lot::Mutex;
 use serde_json::value::RawValue;
 
 use super::account::Account;
+use super::catchup::Joining;
 use super::control::Asked;
 use super::conversation::{Conversation, uuid_v4};
 use super::deltas::Deltas;
@@ -129,7 +130,9 @@ pub struct State {
     pub(super) log: Log,
     pub(super) viewers: Vec<Viewer>,
     /// Those that are still being sent what they have missed.
-    pub(super) catching_up: Vec<u64>,
+    pub(super) catching_up: Vec<Joining>,
+    /// How many viewers have come.
+    pub(super) joined: u64,
     /// Viewers that were let in and are on their way.
     pub(super) arriving: usize,
     /// It went with its last viewer: nobody may come to it any more.
@@ -227,6 +230,7 @@ impl State {
             log: Log::default(),
             viewers: Vec::new(),
             catching_up: Vec::new(),
+            joined: 0,
             arriving: 0,
             gone: false,
             accepting: Vec::new(),

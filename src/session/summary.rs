@@ -10,6 +10,7 @@ use super::plain::shortened;
 use super::prompt::Prompt;
 use super::session::Session;
 use super::state::{Context, Phase, State};
+use crate::config::{BYPASS_PERMISSIONS, PERMISSION_MODES};
 
 /// What is shown of Claude's tasks and of its list of what it has to do, in bytes of JSON: it goes out whenever anything
 /// changes, and has to fit into acknowledgements beside the history.
@@ -48,6 +49,7 @@ impl Session {
                 commands: state.commands.as_deref(),
                 models: state.models.as_deref(),
                 agents: state.agents.as_deref(),
+                permission_modes: permission_modes(self.context.allow_bypass_permissions),
                 questions: &questions,
             });
         });
@@ -109,6 +111,11 @@ impl State {
     }
 }
 
+/// Those that a client may choose.
+fn permission_modes(all: bool) -> Vec<&'static str> {
+    PERMISSION_MODES.iter().copied().filter(|mode| all || *mode != BYPASS_PERMISSIONS).collect()
+}
+
 /// The first of `all` whose JSON has room; there is less of it then.
 fn first_in<T: Clone + Serialize>(room: &mut usize, all: &[T]) -> Vec<T> {
     let fits = |one: &&T| {
@@ -120,12 +127,14 @@ fn first_in<T: Clone + Serialize>(room: &mut usize, all: &[T]) -> Vec<T> {
 }
 
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Details<'a> {
     ok: bool,
     session: Summary,
     commands: Option<&'a RawValue>,
     models: Option<&'a RawValue>,
     agents: Option<&'a RawValue>,
+    permission_modes: Vec<&'static str>,
     questions: &'a [Box<RawValue>],
 }
 

@@ -47,13 +47,10 @@ impl Session {
     /// the questions that are open, and the running answer so far. Everything later comes to it live.
     pub fn register(&self, viewer: &Viewer, arrival: &Arrival) {
         let after = arrival.after.as_ref().map(|after| self.follow(after));
-        let known = self.with(|state, _| {
+        let joining = self.with(|state, _| {
             state.arriving = state.arriving.saturating_sub(1);
             (state.last_activity, state.touched) = (now_ms(), true);
-            let known = state.knows(viewer.key);
-            if !known {
-                state.catching_up.push(viewer.key);
-            }
+            let joining = (!state.knows(viewer.key)).then(|| state.begin_joining(viewer));
             let position = state.log.position();
             let session = state.summary(&self.context);
             let mut batch = Batch::to(std::slice::from_ref(viewer));
@@ -72,16 +69,15 @@ impl Session {
                 state.replay_questions(&mut batch, |_| false);
             }
             batch.send(std::slice::from_ref(viewer));
-            match &after {
-                _ if known => {}
-                None => state.go_live(viewer, None),
-                Some(Err(error)) => state.go_live(viewer, Some(error)),
-                Some(Ok(_)) => {}
+            match (&after, &joining) {
+                (None, Some(joining)) => state.go_live(joining, None),
+                (Some(Err(error)), Some(joining)) => state.go_live(joining, Some(error)),
+                (Some(Ok(_)), Some(_)) | (_, None) => {}
             }
-            known
+            joining
         });
-        if let (Some(Ok(seq)), false) = (after, known) {
-            self.catch_up_from(viewer, seq);
+        if let (Some(Ok(seq)), Some(joining)) = (after, joining) {
+            self.catch_up_from(&joining, seq);
         }
         self.prestart();
         self.context.room.ring();
@@ -104,22 +100,26 @@ impl Session {
             if state.gone || state.is_going() {
                 return None;
             }
-            let was_live = state.viewers.iter().any(|known| known.key == viewer.key);
-            state.viewers.retain(|known| known.key != viewer.key);
-            if !state.catching_up.contains(&viewer.key) {
-                state.catching_up.push(viewer.key);
-            }
+            // One that is being sent what it has missed gets it by this page now, and what follows that.
+            let was_live = state.take_away(viewer.key);
+            let joining = state.begin_joining(viewer);
             let position = state.log.position();
             let range = after.map_or(Range::Before(position.seq + 1), Range::After);
             let room = room_beside(&state.summary(&self.context));
-            Some((position, was_live, room, Draft::of(&state.log, range, PAGE_EVENTS_MAX, room)))
+            Some((position, was_live, joining, room, Draft::of(&state.log, range, PAGE_EVENTS_MAX, room)))
         });
-        let Some((position, was_live, room, draft)) = drafted else { return refused(reply, &Error::invalid_session()) };
+        let Some((position, was_live, joining, room, draft)) = drafted else {
+            return refused(reply, &Error::invalid_session());
+        };
         failpoint::reach("page");
         let draft = match self.read_missing(draft) {
             Ok(draft) => draft.cut_to(room, &self.id),
             Err(error) => {
-                self.with(|state, _| state.go_live(viewer, None));
+                // Who did not watch it does not do so now.
+                self.with(|state, _| match was_live {
+                    true => state.go_live(&joining, None),
+                    false => drop(state.stop_joining(&joining)),
+                });
                 return refused(reply, &error);
             }
         };
@@ -152,16 +152,16 @@ impl Session {
             batch.send(std::slice::from_ref(viewer));
             if was_live && now == position {
                 // It has missed nothing, and needs not be told the running answer again.
-                if state.stop_waiting(viewer.key) {
+                if state.stop_joining(&joining) {
                     state.viewers.push(viewer.clone());
                 }
             } else if !behind {
-                state.go_live(viewer, None);
+                state.go_live(&joining, None);
             }
             behind
         });
         if behind {
-            self.catch_up_from(viewer, position.seq);
+            self.catch_up_from(&joining, position.seq);
         }
         self.prestart();
         self.context.room.ring();
@@ -184,8 +184,8 @@ impl Session {
                 let mut batch = Batch::to(std::slice::from_ref(viewer));
                 state.replay_questions(&mut batch, |_| false);
                 batch.send(std::slice::from_ref(viewer));
-                state.catching_up.push(viewer.key);
-                state.go_live(viewer, None);
+                let joining = state.begin_joining(viewer);
+                state.go_live(&joining, None);
             }
             !state.gone
         });
@@ -196,8 +196,7 @@ impl Session {
     /// Takes a viewer away. `true`: it was the last, and nothing was ever asked here, so that the session can go.
     pub fn detach(&self, key: u64) -> bool {
         let gone = self.with(|state, _| {
-            state.viewers.retain(|viewer| viewer.key != key);
-            state.catching_up.retain(|other| *other != key);
+            state.take_away(key);
             state.idle_since = Instant::now();
             let nobody = state.viewers.is_empty() && state.catching_up.is_empty() && state.arriving == 0;
             state.gone |= nobody && state.reserved && state.accepting.is_empty();
@@ -207,9 +206,9 @@ impl Session {
         gone
     }
 
-    /// Runs `work` for each viewer.
+    /// Runs `work` for each viewer, live or not yet.
     pub fn each_viewer(&self, work: impl FnMut(&Viewer)) {
-        self.with(|state, _| state.viewers.iter().for_each(work));
+        self.with(|state, _| state.attached().for_each(work));
     }
 }
 

@@ -89,6 +89,32 @@ fn where_all_are_busy_a_prompt_waits_and_says_so() {
 }
 
 #[test]
+fn nobody_makes_room_for_what_was_taken_back() {
+    let first = scene(bad("proper").arg("--max-processes=1"));
+    let pid = first.text("pid");
+    for interrupts in [true, false] {
+        let file = first.file(if interrupts { "go" } else { "onward" });
+        let running = first.ask(&format!("wait {}", file.display()));
+        first.client.wait_chunk(&running);
+        let (second, second_id) = another(&first.server);
+        let waiting = second.ask(&second_id, "hi");
+        second.wait_event("notice", |notice| notice["code"] == "waiting_for_process");
+        let event = if interrupts { "interruptClaude" } else { "closeSession" };
+        second.must(event, json!({"sessionId": second_id}));
+        assert_eq!(second.wait_response(&waiting)["status"], "interrupted");
+        make(&file);
+        assert_eq!(first.client.wait_response(&running)["status"], "done");
+        first.wait_state("idle");
+        for _ in 0..3 {
+            assert_eq!(first.text("pid"), pid);
+            first.wait_state("idle");
+        }
+    }
+    assert!(!first.server.stderr_text().contains("makes room"));
+    first.finish();
+}
+
+#[test]
 fn a_session_with_something_to_do_is_never_put_to_sleep() {
     let first = scene(bad("proper").arg("--max-processes=1"));
     let asked = first.ask("ask");

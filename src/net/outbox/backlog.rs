@@ -21,7 +21,9 @@ const PATIENCE: Duration = Duration::from_millis(300);
 /// How much waits for a client, and what that means for those who produce it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backlog {
-    /// Little: it takes more. Also for one that is gone.
+    /// The client is not there, or no longer: nobody waits for it.
+    Gone,
+    /// Little: it takes more.
     Little,
     /// Much: whoever produces for such clients alone should pause.
     Much,

@@ -41,3 +41,39 @@ pub(super) fn send_pieces(socket: &TcpStream, pieces: &[IoSlice<'_>]) -> io::Res
         }
     }
 }
+
+/// What became of the bytes that were sent.
+#[derive(Default)]
+pub(super) struct Sent {
+    /// The other side's machine has taken so many.
+    pub taken: u64,
+    /// So many are on their way.
+    pub under_way: u64,
+}
+
+/// What the system knows of it: nothing, where it does not say.
+#[cfg(target_os = "linux")]
+pub(super) fn sent(socket: &TcpStream) -> Sent {
+    // Of Linux' `struct tcp_info` (linux/tcp.h), `tcpi_bytes_acked`; since version 4.1.
+    const BYTES_ACKED: std::ops::Range<usize> = 120..128;
+    let mut info = [0_u8; BYTES_ACKED.end];
+    let mut length = BYTES_ACKED.end as libc::socklen_t;
+    let mut unsent: libc::c_int = 0;
+    let fd = socket.as_raw_fd();
+    // SAFETY: the descriptor is open, and no more than `length` bytes are written.
+    let told =
+        unsafe { libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, info.as_mut_ptr().cast(), &raw mut length) };
+    // SAFETY: the descriptor is open, and TIOCOUTQ (tcp(7): SIOCOUTQ) writes one int.
+    let counted = unsafe { libc::ioctl(fd, libc::TIOCOUTQ, &raw mut unsent) };
+    if told != 0 || (length as usize) < BYTES_ACKED.end || counted != 0 {
+        return Sent::default();
+    }
+    let taken = info[BYTES_ACKED].try_into().map_or(0, u64::from_ne_bytes);
+    Sent { taken, under_way: u64::try_from(unsent).unwrap_or(0) }
+}
+
+/// See above.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn sent(_: &TcpStream) -> Sent {
+    Sent::default()
+}

@@ -133,7 +133,7 @@ fn one_that_does_not_read_is_waited_for_once() {
     while outbox.push(&frames) {
         assert_eq!(Crowd::of([Backlog::Little, outbox.backlog()]), Crowd::Nobody, "that was its chance");
     }
-    assert_eq!(outbox.backlog(), Backlog::Little, "nobody waits for one who was sent away");
+    assert_eq!(outbox.backlog(), Backlog::Gone, "nobody waits for one who was sent away");
 }
 
 fn polling() -> (Arc<Outbox>, Receiver<u64>) {
@@ -206,6 +206,51 @@ fn what_waits_at_an_upgrade_goes_first() {
     let mut read = [0; 8];
     client.read_exact(&mut read).expect("two frames");
     assert_eq!(&read, b"\x81\x024b\x81\x024c");
+}
+
+#[test]
+fn a_client_that_was_behind_is_not_once_the_upgrade_has_sent_all() {
+    let Pair { outbox: with_socket, .. } = pair(1000);
+    let socket = with_socket.state.lock().socket.clone().expect("a socket");
+    let (outbox, _told) = polling();
+    // Near its limit, too.
+    outbox.push(&packet(&"x".repeat(600)));
+    assert!(matches!(outbox.backlog(), Backlog::NearLimit(_)));
+    assert!(outbox.begin_upgrade() && outbox.upgrade(&socket));
+    assert_eq!((outbox.backlog(), outbox.state.lock().queue.bytes()), (Backlog::Little, 0));
+    outbox.kill();
+    assert_eq!(outbox.backlog(), Backlog::Gone);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn whoever_reads_what_comes_before_a_ping_takes_something() {
+    const MUCH: usize = 32 << 20;
+    let Pair { outbox, mut client, .. } = pair(usize::MAX);
+    let eventually = |what: &str, holds: &mut dyn FnMut() -> bool| {
+        let end = Instant::now() + Duration::from_secs(60);
+        while !holds() {
+            assert!(Instant::now() < end, "{what}");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    };
+    // With nothing before it a ping needs no time.
+    outbox.push_ping(&packet("2"));
+    assert!(!outbox.takes());
+    let large = packet(&"x".repeat(MUCH / 32));
+    (0..32).for_each(|_| assert!(outbox.push(&large)));
+    outbox.push_ping(&packet("2"));
+    eventually("the client's machine takes no more by itself", &mut || !outbox.takes());
+    assert!(!outbox.takes());
+    client.read_exact(&mut vec![0; MUCH / 2]).expect("half of it");
+    eventually("it has read", &mut || outbox.takes());
+    let whole = 3 + 32 * large.bytes().len() + 3;
+    client.read_exact(&mut vec![0; whole - MUCH / 2]).expect("the rest, and the ping");
+    eventually("the ping has arrived", &mut || !outbox.takes());
+    // From then on it is the pong that counts.
+    outbox.push(&large);
+    client.read_exact(&mut vec![0; large.bytes().len()]).expect("more");
+    assert!(!outbox.takes());
 }
 
 #[test]

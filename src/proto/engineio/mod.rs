@@ -246,6 +246,13 @@ impl Heartbeat {
         self.awaiting_pong && now >= self.deadline
     }
 
+    /// The pong that is awaited may take its time once more, from `now` on.
+    pub fn extend(&mut self, now: Instant) {
+        if self.awaiting_pong {
+            self.deadline = now + self.timeout;
+        }
+    }
+
     /// When [`Heartbeat::on_deadline`] is to be called next.
     pub fn next_deadline(&self) -> Instant {
         self.deadline

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{FileExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -386,6 +386,26 @@ fn a_session_whose_directory_has_vanished_waits_for_it() {
 fn spoil(place: &Workspace, sql: &str) {
     let database = rusqlite::Connection::open(database_file(place)).expect("the database");
     database.execute_batch(sql).expect("spoiled");
+}
+
+/// Who is refused does not watch: or the session would have a viewer that never goes.
+#[test]
+fn whoever_cannot_be_shown_a_session_does_not_watch_it() {
+    let place = place();
+    let server = on(&place).start();
+    let (asking, first) = client(&server, json!({}));
+    answered(&asking, &first, "p1", "lines 80 50000");
+    stop(server);
+    let server = on(&place).start();
+    let (asking, _) = client(&server, json!({}));
+    assert_eq!(summary(&asking, &first)["viewers"], 0);
+    let database = fs::OpenOptions::new().write(true).open(database_file(&place)).expect("the database");
+    let bytes = usize::try_from(database.metadata().expect("its size").len()).expect("not much");
+    // The first pages say which tables there are.
+    database.write_all_at(&vec![0xff; bytes - 80_000], 80_000).expect("spoiled");
+    let refused = asking.must_fail("resumeSession", json!({"sessionId": first}));
+    assert_eq!(refused["code"], "storage_damaged");
+    assert_eq!(summary(&asking, &first)["viewers"], 0);
 }
 
 #[test]

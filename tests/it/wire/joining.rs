@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use super::{builder, claude_events, go, go_file, last_word, server, settle, text_client, viewer};
 use crate::support::{
-    client::{Client, Event, nothing_for},
+    DEADLINE,
+    client::{Client, Event, Frame, Received, nothing_for},
     server::Server,
     workspace::Workspace,
 };
@@ -124,6 +125,65 @@ fn a_viewer_that_comes_at_the_very_end_of_an_answer_is_promised_no_deltas() {
     let next = ack["seq"].as_u64().expect("a number") + 1;
     assert_eq!(seqs(&seen), (next..next + seen.len() as u64).collect::<Vec<_>>());
     assert!(seen.iter().any(|event| event.data["event"]["type"] == "result"));
+}
+
+/// Events that came behind the acknowledgement, by their numbers.
+fn seqs_behind(client: &Client, ack: u64) -> Vec<u64> {
+    let text = |received: Received| match received.frame {
+        Frame::Text(text) => Some(text),
+        _ => None,
+    };
+    let texts: Vec<String> = client.frames().into_iter().filter_map(text).collect();
+    let at = texts.iter().position(|text| text.starts_with(&format!("43{ack}["))).expect("the acknowledgement");
+    let event = |text: &String| serde_json::from_str::<Value>(text.strip_prefix("42")?).ok();
+    let numbered =
+        texts[at..].iter().filter_map(event).filter(|event| event[0] != "claudeResponse" && event[1]["part"].is_null());
+    numbered.filter_map(|event| event[1]["seq"].as_u64()).collect()
+}
+
+/// What was under way for it before is not sent beside what follows the new page.
+#[test]
+fn a_client_that_is_catching_up_may_begin_anew() {
+    let place = Arc::new(Workspace::new());
+    let until = place.root().join("until");
+    let server = builder().workspace(&place).args(["--outbox-bytes-max=512k"]).env("CSM_FAILPOINT", "hold:page:1");
+    let server = server.env("CSM_FAILPOINT_UNTIL", until.display().to_string()).start();
+    let (asking, session) = text_client(&server);
+    for _ in 0..30 {
+        asking.ask_and_wait(&session, "words 20000");
+    }
+    let back = server.connect(json!({"sessionId": session, "stream": "events", "afterSeq": 0}));
+    back.pause_reading();
+    let resume = back.start_emit("resumeSession", json!({"sessionId": session}));
+    server.wait_log("held at page");
+    // So that there is something behind the page, too.
+    asking.ask_and_wait(&session, "words 3");
+    std::fs::write(&until, "").expect("a file");
+    back.resume_reading();
+    let ack = back.wait_ack(resume);
+    asking.ask_and_wait(&session, "words 4");
+    back.wait_event("claudeEvent", |data| data["event"]["result"] == "w1 w2 w3 w4");
+    let next = ack["seq"].as_u64().expect("a number") + 1;
+    let seen = seqs_behind(&back, resume);
+    assert!(seen.iter().copied().eq(next..next + seen.len() as u64), "each once, in order: {next} {seen:?}");
+}
+
+#[test]
+fn a_client_that_is_still_coming_hears_that_the_server_stops() {
+    let place = Arc::new(Workspace::new());
+    let until = place.root().join("until");
+    let server = builder().workspace(&place).env("CSM_FAILPOINT", "hold:page:1");
+    let server = server.env("CSM_FAILPOINT_UNTIL", until.display().to_string()).start();
+    let (asking, session) = text_client(&server);
+    asking.ask_and_wait(&session, "words 2");
+    // It leaves its own: then it watches the one that it is on its way to, and no other.
+    let coming = server.connect(json!({"stream": "events"}));
+    coming.start_emit("resumeSession", json!({"sessionId": session, "leaveOthers": true}));
+    server.wait_log("held at page");
+    server.signal(libc::SIGTERM);
+    coming.wait_event("serverShutdown", |_| true);
+    std::fs::write(&until, "").expect("a file");
+    assert!(server.wait_exit(DEADLINE).success());
 }
 
 /// The acknowledgement of a first `resumeSession` has everything up to its `seq`, and deltas up to its `part` follow.

@@ -319,6 +319,31 @@ fn a_flood_of_events_is_refused_and_forgiven() {
     eventually("forgiven", DEADLINE, || client.emit_with_ack("listSessions", json!({}))["ok"] == true);
 }
 
+/// Not so fast: at most 50 events in a second.
+fn must_in_time(client: &Client, event: &str, data: &Value) -> Value {
+    loop {
+        let ack = client.emit_with_ack(event, data.clone());
+        match ack["error"]["message"].as_str() {
+            Some(message) if message.contains("in a second") => {
+                drop(nothing_for(client, std::time::Duration::from_millis(20)));
+            }
+            None => return ack,
+            Some(message) => panic!("{event}: {message}"),
+        }
+    }
+}
+
+#[test]
+fn deleted_sessions_are_not_watched_any_more() {
+    let server = server();
+    let (client, other) = (server.connect(json!({})), server.connect(json!({})));
+    for _ in 0..110 {
+        let made = must_in_time(&client, "createSession", &json!({}));
+        // By another one, so that each has half of what it may send.
+        must_in_time(&other, "deleteSession", &json!({"sessionId": made["session"]["sessionId"]}));
+    }
+}
+
 #[test]
 fn a_connection_watches_a_bounded_number_of_sessions() {
     let server = server();

@@ -204,7 +204,11 @@ fn every_acknowledgement_has_its_fields() {
     client.wait_response(asked["promptId"].as_str().expect("an id"));
     check("createSession", json!({}), &["ok", "session"]);
     let resumed = check("resumeSession", with(json!({})), &["events", "logId", "more", "ok", "part", "seq", "session"]);
-    let details = check("getSession", with(json!({})), &["agents", "commands", "models", "ok", "questions", "session"]);
+    let details = check(
+        "getSession",
+        with(json!({})),
+        &["agents", "commands", "models", "ok", "permissionModes", "questions", "session"],
+    );
     assert_eq!(details["commands"][0]["name"], "compact");
     assert_eq!(details["models"][0]["value"], "default");
     assert_eq!(details["questions"], json!([]));
@@ -221,7 +225,11 @@ fn every_acknowledgement_has_its_fields() {
     }
     let asked = check("askClaudeCode", with(json!({"prompt": "ask"})), &["ok", "position", "promptId"]);
     let question = client.wait_event("permissionRequest", |_| true);
-    let open = check("getSession", with(json!({})), &["agents", "commands", "models", "ok", "questions", "session"]);
+    let open = check(
+        "getSession",
+        with(json!({})),
+        &["agents", "commands", "models", "ok", "permissionModes", "questions", "session"],
+    );
     assert_eq!((&open["questions"], &open["session"]["state"]), (&json!([question]), &json!("waiting")));
     let waiting = check("askClaudeCode", with(json!({"prompt": "p"})), &["ok", "position", "promptId"]);
     check("cancelPrompt", with(json!({"promptId": waiting["promptId"]})), &["ok"]);

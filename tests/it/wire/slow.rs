@@ -60,6 +60,12 @@ fn writes(pid: i32) -> bool {
     calls[0].is_some() && calls.windows(2).all(|pair| pair[0] == pair[1])
 }
 
+/// How many bytes the process has written so far.
+fn written(pid: i32) -> u64 {
+    let io = std::fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
+    io.lines().find_map(|line| line.strip_prefix("wchar: ")?.parse().ok()).unwrap_or(0)
+}
+
 #[test]
 fn a_lone_slow_client_paces_the_agent_and_loses_nothing() {
     for stream in ["text", "events"] {
@@ -87,6 +93,34 @@ fn a_lone_slow_client_paces_the_agent_and_loses_nothing() {
         assert!(texts[1..].iter().enumerate().all(in_order), "{stream}: in order");
         assert!(!client.is_closed());
     }
+}
+
+/// What is there already waits for it, and what is not there yet as well.
+#[test]
+fn a_lone_client_that_catches_up_paces_the_agent_too() {
+    // More than the kernel keeps for one connection: of each 280 kB are stored.
+    const HISTORY: u64 = 12;
+    let server = builder().arg("--outbox-bytes-max=256k").start();
+    let (asking, session) = text_client(&server);
+    for _ in 0..HISTORY {
+        asking.ask_and_wait(&session, "words 20000");
+    }
+    let back = server.connect(json!({"sessionId": session, "stream": "events", "afterSeq": 0}));
+    back.pause_reading();
+    asking.emit("askClaudeCode", json!({"sessionId": session, "prompt": "words 60000"}));
+    asking.wait_event("sessionUpdated", |data| data["state"] == "busy" && data["turns"] == HISTORY);
+    asking.disconnect();
+    let (observer, _) = text_client(&server);
+    eventually("the agent stands still", DEADLINE, || {
+        let written = || server.started().iter().map(|agent| written(agent.pid)).sum::<u64>();
+        let before = written();
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        written() == before
+    });
+    assert_eq!(observer.must("getSession", json!({"sessionId": session}))["session"]["state"], "busy");
+    back.resume_reading();
+    back.wait_event("sessionUpdated", |data| data["turns"] == HISTORY + 1);
+    assert!(!back.is_closed());
 }
 
 #[test]
