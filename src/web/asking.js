@@ -1,7 +1,9 @@
 // What Claude asks, pinned above the composer: permissions, questions, plans. The first answer of all clients counts.
 
+import { nameOf } from "./conversation/words.js";
+import { byId, h, keep } from "./dom.js";
+import { permissionCard } from "./permission.js";
 import { planCard, questionCard } from "./questions.js";
-import { button, byId, h, keep } from "./dom.js";
 import { complain } from "./toasts.js";
 
 /** An answer of somebody else stays visible for so long. */
@@ -22,6 +24,7 @@ export class Asking {
     #answered = false;
     /** The cards that are there, by their keys. */
     #cards = "";
+    #first = "";
     #settling = 0;
     #app;
 
@@ -31,6 +34,10 @@ export class Asking {
         byId("asking").addEventListener("keydown", (event) => {
             const presses = event.target instanceof HTMLButtonElement && [" ", "Enter"].includes(event.key);
             if (presses && (this.#settling || event.repeat)) event.preventDefault();
+            // What is written there is not thrown away with Claude's turn.
+            const { target } = event;
+            const writes = target instanceof HTMLTextAreaElement || (target instanceof HTMLInputElement && target.type === "text");
+            if (event.key === "Escape" && writes && target.value !== "") event.preventDefault();
         });
         app.conversations.onSwitch.listen(() => this.#draw());
         app.conversations.onChange.listen((conversation) => {
@@ -53,9 +60,11 @@ export class Asking {
         keep(section, questions, ({ requestId }) => requestId, (question) => this.#make(question), (card, question) => {
             if (!question.resolved || card.dataset.resolved === "true") return;
             card.dataset.resolved = "true";
-            card.replaceChildren(h("p", { class: "dim" }, told(question)));
+            card.replaceChildren(h("p", { class: "dim", title: question.resolved.by }, told(question)));
         });
         section.hidden = questions.length === 0;
+        const first = questions[0]?.requestId ?? "";
+        if (first !== this.#first) [this.#first, section.scrollTop] = [first, 0];
         // One that was answered elsewhere is another one, too: it is smaller.
         this.#settle(questions.map(({ requestId, resolved }) => requestId + (resolved ? "!" : "")).join(" "));
         if (section.querySelector("[inert]")) return;
@@ -110,7 +119,7 @@ export class Asking {
             }
         };
         const make = KINDS[question.toolName] ?? permissionCard;
-        card.append(...make(question, answer));
+        card.append(...make(question, answer, this.#app.conversations.get(sessionId)?.summary?.cwd ?? ""));
         const heading = /** @type {HTMLElement} */ (card.querySelector("h2"));
         heading.id = `ask-${requestId}`;
         card.setAttribute("aria-labelledby", heading.id);
@@ -120,102 +129,6 @@ export class Asking {
 
 /** @param {Question} question */
 function told({ resolved, toolName, request }) {
-    const name = request.display_name ?? toolName;
-    return `${name}: ${resolved?.behavior === "allow" ? "allowed" : "denied"} elsewhere (${resolved?.by})`;
-}
-
-/**
- * @param {Question} question
- * @param {(answer: object) => Promise<void>} answer
- * @returns {HTMLElement[]}
- */
-function permissionCard(question, answer) {
-    const { toolName, input, description, reason, request } = question;
-    const suggestions = request.suppress_always_allow_rule ? [] : (question.suggestions ?? []);
-    const name = request.display_name ?? toolName;
-    const always = suggestions.map((suggestion) =>
-        button(spelled(suggestion), () => void answer({ behavior: "allow", updatedPermissions: [suggestion] })));
-    const why = h("input", { placeholder: "Why not? Claude reads it.", "aria-label": "Reason for Claude" });
-    const denied = () => ({ behavior: "deny", ...(why.value.trim() && { message: why.value.trim() }) });
-    const denial = h("form", { class: "row wrap", hidden: true }, why,
-        h("button", { type: "submit", class: "danger" }, "Deny"),
-        button("Deny and stop", () => void answer({ ...denied(), interrupt: true }), { class: "danger" }));
-    denial.addEventListener("submit", (event) => {
-        event.preventDefault();
-        void answer(denied());
-    });
-    const json = h("textarea", { class: "mono", rows: 6, "aria-label": "Input as JSON", spellcheck: "false" });
-    const problem = h("p", { class: "bad small", role: "alert" });
-    const editing = h("form", { hidden: true }, json, problem,
-        h("button", { type: "submit", class: "primary" }, "Allow with this input"));
-    editing.addEventListener("submit", (event) => {
-        event.preventDefault();
-        const updatedInput = parsed(json.value);
-        problem.textContent = updatedInput ? "" : "This is not a JSON object.";
-        if (updatedInput) void answer({ behavior: "allow", updatedInput });
-    });
-    /**
-     * @param {HTMLElement} shown
-     * @param {HTMLElement} hidden
-     * @param {HTMLElement} field
-     */
-    const toggle = (shown, hidden, field) => {
-        hidden.hidden = true;
-        shown.hidden = !shown.hidden;
-        if (!shown.hidden) field.focus();
-    };
-    return [
-        h("h2", null, "Claude wants to use ", h("strong", null, name)),
-        description && h("p", { class: "dim" }, description),
-        reason && h("p", { class: "dim" }, reason),
-        request.blocked_path && h("p", { class: "dim" }, `Outside of where it may work: ${request.blocked_path}`),
-        shownInput(input),
-        h("div", { class: "row wrap" },
-            button("Allow once", () => void answer({ behavior: "allow" }), { class: "primary" }),
-            always,
-            button("Deny…", () => toggle(denial, editing, why)),
-            button("Edit…", () => {
-                json.value ||= JSON.stringify(input, null, 2);
-                toggle(editing, denial, json);
-            }, { class: "quiet" })),
-        denial,
-        editing,
-    ].filter((part) => typeof part === "object");
-}
-
-/**
- * What "always" would mean, in words.
- * @param {import("./wire.js").Suggestion} suggestion
- */
-function spelled({ type, rules, behavior, mode, directories, destination }) {
-    const where = {
-        session: "in this session",
-        localSettings: "in this project, for you",
-        projectSettings: "in this project, for everybody",
-        userSettings: "everywhere",
-    }[destination ?? "session"] ?? `in ${destination}`;
-    const named = (rules ?? []).map(({ toolName, ruleContent }) => toolName + (ruleContent ? `(${ruleContent})` : ""));
-    if (type === "setMode") return `Allow, and mode “${mode}” ${where}`;
-    if (type === "addDirectories") return `Always allow ${(directories ?? []).join(", ")} ${where}`;
-    if (type === "addRules" && behavior !== "deny") return `Always allow ${named.join(", ")} ${where}`;
-    return `Allow, and ${type} ${[...named, ...(directories ?? [])].join(", ")} ${where}`;
-}
-
-/** @param {{[name: string]: any}} input */
-function shownInput(input) {
-    const fields = Object.entries(input).map(([name, value]) => {
-        const text = typeof value === "string" ? value : JSON.stringify(value, null, 2);
-        return h("div", null, h("dt", { class: "dim small" }, name), h("dd", null, h("pre", null, text)));
-    });
-    return h("dl", { class: "input", tabindex: 0, "aria-label": "Input" }, fields);
-}
-
-/** @param {string} text */
-function parsed(text) {
-    try {
-        const value = JSON.parse(text);
-        return typeof value === "object" && value !== null && !Array.isArray(value) ? value : null;
-    } catch {
-        return null;
-    }
+    const name = request.display_name ?? nameOf(toolName);
+    return `${name}: ${resolved?.behavior === "allow" ? "allowed" : "denied"} elsewhere`;
 }

@@ -3,7 +3,7 @@
 import { byId, crossButton, h, keep, setText } from "./dom.js";
 import { complain, toast } from "./toasts.js";
 import { token } from "./token.js";
-import { size } from "./words.js";
+import { size } from "./conversation/words.js";
 
 /** A message to the server has a limit; this much of it is for files. */
 const INLINE_BYTES_MAX = 200_000;

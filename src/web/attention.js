@@ -1,7 +1,7 @@
 // What tells a person who looks elsewhere: the tab's title and icon, and a notification where the browser lets one.
 
 import { byId } from "./dom.js";
-import { STATES, titleOf } from "./words.js";
+import { STATES, stateOf, titleOf } from "./words.js";
 
 /** @typedef {import("./wire.js").Summary} Summary */
 
@@ -76,7 +76,7 @@ export class Attention {
         const looked = !document.hidden && document.hasFocus() && sessionId === this.#app.conversations.current?.id;
         if (looked || !isSecureContext || !("Notification" in window) || Notification.permission !== "granted") return;
         try {
-            const body = `${titleOf(summary)} · ${STATES[summary.state]}`;
+            const body = `${titleOf(summary)} · ${STATES[stateOf(summary)]}`;
             const notice = new Notification(text, { body, tag: sessionId });
             notice.addEventListener("click", () => {
                 focus();
@@ -87,9 +87,4 @@ export class Attention {
             // Phones have them for service workers only.
         }
     }
-}
-
-/** An agent in the background may ask while the conversation is at rest. @param {Summary} summary */
-function stateOf({ state, openQuestions }) {
-    return openQuestions > 0 ? "waiting" : state;
 }

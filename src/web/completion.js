@@ -11,7 +11,7 @@ const TRIES_MAX = 5;
 
 const SHOWN_MAX = 20;
 
-/** @typedef {{text: string, label: string, hint?: string}} Choice */
+/** @typedef {{text: string, label: string, hint?: string, goesOn?: boolean}} Choice `goesOn`: more may follow */
 
 export class Completion {
     /** @type {Choice[]} */
@@ -60,18 +60,19 @@ export class Completion {
             this.#from = 0;
             return this.#show(commandsFor(conversation.commands ?? [], command[1] ?? ""));
         }
-        const file = /(?:^|\s)@(\S*)$/.exec(before);
+        // One with white space in its name stands in quotes.
+        const file = /(?:^|\s)(@(?:"([^"]*)|(\S*)))$/.exec(before);
         if (!file) return this.close();
-        const query = file[1] ?? "";
+        const query = file[2] ?? file[3] ?? "";
         const asked = ++this.#asked;
         const find = async (/** @type {number} */ tries) => {
             const wanted = { sessionId: conversation.id, query };
             const got = await this.#app.connection.request("fileSuggestions", wanted).catch(() => null);
             if (asked !== this.#asked) return;
-            this.#from = selectionStart - query.length - 1;
+            this.#from = selectionStart - (file[1] ?? "").length;
             /** @type {{path: string}[]} */
             const suggestions = got?.suggestions ?? [];
-            this.#show(suggestions.map(({ path }) => ({ text: `@${path}`, label: path })));
+            this.#show(suggestions.map(({ path }) => ({ text: named(path), label: path, goesOn: path.endsWith("/") })));
             // Claude may still be looking through the directory.
             if (suggestions.length === 0 && tries > 1) this.#timer = setTimeout(() => void find(tries - 1), AGAIN_MS);
         };
@@ -100,7 +101,8 @@ export class Completion {
     #take(at) {
         const choice = this.#choices[at];
         if (!choice) return;
-        this.#message.setRangeText(`${choice.text} `, this.#from, this.#message.selectionStart, "end");
+        const text = choice.goesOn ? choice.text : `${choice.text} `;
+        this.#message.setRangeText(text, this.#from, this.#message.selectionStart, "end");
         this.close();
         this.#message.dispatchEvent(new Event("input", { bubbles: true }));
         this.#message.focus();
@@ -133,6 +135,15 @@ export class Completion {
         if (this.#choices.length > 0) this.#select(0);
         else this.#message.removeAttribute("aria-activedescendant");
     }
+}
+
+/**
+ * A path as Claude finds it in a prompt; a directory's quotes stay open for what is in it.
+ * @param {string} path
+ */
+function named(path) {
+    if (!/\s/.test(path)) return `@${path}`;
+    return path.endsWith("/") ? `@"${path}` : `@"${path}"`;
 }
 
 /**

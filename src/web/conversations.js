@@ -29,6 +29,8 @@ export class Conversation {
     commands = null;
     /** @type {import("./wire.js").Model[] | null} */
     models = null;
+    /** Those that may be chosen here. @type {string[] | null} */
+    permissionModes = null;
     /** By request. @type {Map<string, Question>} */
     questions = new Map();
     /** Prompts to which files can be put back, by Claude's name. @type {Map<string, string>} */
@@ -195,6 +197,7 @@ export class Conversations {
         if (!got) return;
         conversation.commands = named(got.commands, "name") ?? conversation.commands;
         conversation.models = named(got.models, "value") ?? conversation.models;
+        conversation.permissionModes = got.permissionModes ?? null;
         const open = new Map(got.questions.map((/** @type {Question} */ question) => [question.requestId, question]));
         for (const [id, question] of conversation.questions) {
             if (!open.has(id) && !question.resolved) conversation.questions.delete(id);

@@ -6,11 +6,12 @@ import { button, h } from "./dom.js";
 
 /**
  * Shows a dialog and waits for it: the value of the button that closed it, or `null`. Enter is the primary button.
- * @param {{title: string, body?: import("./dom.js").Child[], actions?: Action[], mustAnswer?: boolean, wide?: boolean,
- *     check?: (value: string) => boolean | Promise<boolean>}} wanted `check` may keep it open
+ * @param {{title: string, body?: import("./dom.js").Child[], actions?: Action[], mustAnswer?: boolean, closes?: string,
+ *     check?: (value: string) => boolean | Promise<boolean>}} wanted `closes`: what the button is called that does
+ *     nothing; `check` may keep it open
  * @returns {Promise<string | null>}
  */
-export function ask({ title, body = [], actions = [], mustAnswer = false, wide = false, check }) {
+export function ask({ title, body = [], actions = [], mustAnswer = false, closes, check }) {
     const heading = h("h2", { id: `dialog-${++count}` }, title);
     const buttons = actions.map((action) => h("button", {
         type: action.primary ? "submit" : "button",
@@ -18,11 +19,11 @@ export function ask({ title, body = [], actions = [], mustAnswer = false, wide =
         disabled: action.disabled ?? false,
         onclick: action.primary ? null : () => close(action.value),
     }, action.label));
-    if (!mustAnswer) buttons.unshift(button(actions.length > 0 ? "Cancel" : "Close", () => dialog.close()));
+    if (!mustAnswer) buttons.unshift(button(closes ?? (actions.length > 0 ? "Cancel" : "Close"), () => dialog.close()));
     const form = h("form", null, heading,
         h("div", { class: "dialog-body" }, body),
         h("div", { class: "row actions" }, buttons));
-    const dialog = h("dialog", { class: wide ? "wide" : "", "aria-labelledby": heading.id }, form);
+    const dialog = h("dialog", { "aria-labelledby": heading.id }, form);
     /** @type {string | null} */
     let answer = null;
     let checking = false;

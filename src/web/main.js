@@ -16,6 +16,7 @@ import { Status } from "./status.js";
 import { keptInTab } from "./storage.js";
 import { complain, toast } from "./toasts.js";
 import { askForToken, confirmed, fallBack, fragment, takeToken, token } from "./token.js";
+import { titleOf } from "./words.js";
 
 export class App {
     connection = new Connection(() =>
@@ -24,6 +25,8 @@ export class App {
     outbox = new Outbox(this);
     sessions = new SessionList(this);
     composer = new Composer(this);
+    /** Sessions that are deleted from here. @type {Set<string>} */
+    deleting = new Set();
     #view;
     #asking = false;
     #log = byId("log");
@@ -44,7 +47,7 @@ export class App {
             if (keptInTab.get("unused") !== before) toast("That session is not there any more; this is a new one.");
         });
         this.conversations.onSummary.listen((summary) => {
-            if (summary.deleted) this.gone(summary.sessionId);
+            if (summary.deleted) this.#deleted(summary);
             else if (summary.sessionId === this.conversations.current?.id) {
                 keptInTab.set("unused", summary.title === null && summary.turns === 0 ? summary.sessionId : null);
                 byId("new-session").hidden = summary.mode === "shared";
@@ -82,6 +85,14 @@ export class App {
     /** A prompt was sent: whoever asks wants to see the answer. */
     sent() {
         this.#view.toEnd();
+    }
+
+    /** @param {import("./wire.js").Summary} summary */
+    #deleted(summary) {
+        const { sessionId } = summary;
+        const shown = this.conversations.current?.id === sessionId;
+        if (shown && !this.deleting.has(sessionId)) toast(`“${titleOf(summary)}” was deleted elsewhere.`);
+        this.gone(sessionId);
     }
 
     /** A session was deleted, here or elsewhere. @param {string} sessionId */
@@ -191,7 +202,10 @@ export class App {
         byId("close-drawer").addEventListener("click", () => this.closeDrawer());
         byId("scrim").addEventListener("click", () => this.closeDrawer());
         drawer.addEventListener("keydown", (event) => {
-            if (event.key !== "Escape") return;
+            if (event.key !== "Escape" || !drawer.classList.contains("open")) return;
+            // It empties itself first.
+            const { target } = event;
+            if (target instanceof HTMLInputElement && target.value !== "") return;
             event.preventDefault();
             this.closeDrawer();
         });

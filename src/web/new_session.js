@@ -4,17 +4,17 @@ import { ask } from "./dialogs.js";
 import { button, h, keep, setText } from "./dom.js";
 import { kept } from "./storage.js";
 import { complain } from "./toasts.js";
-import { lastPart, MODES } from "./words.js";
+import { lastPart, modesOf } from "./words.js";
 
 /** @param {import("./main.js").App} app */
 export async function newSession(app) {
     const picker = new DirectoryPicker(app);
     await picker.go(kept.get("directory") ?? app.conversations.current?.summary?.cwd);
-    const models = app.conversations.current?.models ?? [];
+    const { models, permissionModes } = app.conversations.current ?? {};
     const model = h("select", { "aria-label": "Model" }, h("option", { value: "" }, "Default model"),
-        models.map(({ value, displayName }) => value !== "default" && h("option", { value }, displayName ?? value)));
+        models?.map(({ value, displayName }) => value !== "default" && h("option", { value }, displayName ?? value)));
     const mode = h("select", { "aria-label": "Permission mode" }, h("option", { value: "" }, "Default permissions"),
-        Object.entries(MODES).map(([value, label]) => h("option", { value }, label)));
+        modesOf(permissionModes).map(([value, label]) => h("option", { value }, label)));
     const create = async () => {
         const wanted = {
             ...(picker.path && { cwd: picker.path }),

@@ -2,7 +2,7 @@
 
 import { byId, h, keep, setText } from "./dom.js";
 import { complain } from "./toasts.js";
-import { MODES } from "./words.js";
+import { modesOf } from "./words.js";
 
 /** Who chooses with the keyboard is at rest after this. */
 const CHOOSING_MS = 250;
@@ -57,14 +57,14 @@ export class Pickers {
 
     /** @param {string} [refused] the one that does not stay as it was chosen */
     #draw(refused) {
-        const { summary, models } = this.#app.conversations.current ?? {};
+        const { summary, models, permissionModes } = this.#app.conversations.current ?? {};
         if (!summary) return;
         const known = models ?? [];
         const model = known.find(({ value, displayName }) => value === summary.model || displayName === summary.model);
         const names = known.map(({ value, displayName }) => [value, displayName ?? value]);
         const efforts = (model?.supportedEffortLevels ?? EFFORTS).map((level) => [level, `Effort ${level}`]);
         fill("model", names, model?.value ?? summary.model, "Default model", refused);
-        fill("permission-mode", Object.entries(MODES), summary.permissionMode, "Default permissions", refused);
+        fill("permission-mode", modesOf(permissionModes), summary.permissionMode, "Default permissions", refused);
         fill("effort", efforts, summary.effort, "Default effort", refused);
     }
 }

@@ -1,6 +1,7 @@
 // Two tools by which Claude asks a person something: questions with choices, and plans.
 
 import { button, h } from "./dom.js";
+import { allowsMode } from "./words.js";
 
 const NO_ANSWER = "The user does not want to answer.";
 
@@ -22,8 +23,8 @@ export function questionCard({ input, requestId }, answer) {
         const name = `${requestId}-${at}`;
         const choices = (options ?? []).map(({ label, description }) => h("label", { class: "choice" },
             h("input", { type, name, value: label }),
-            h("span", null, label, description && h("span", { class: "dim small" }, ` ${description}`))));
-        const other = h("input", { placeholder: "Something else", "aria-label": `Another answer: ${question}` });
+            h("span", null, label, description && h("span", { class: "more dim small" }, description))));
+        const other = h("input", { type: "text", placeholder: "Something else", "aria-label": `Another answer: ${question}` });
         const field = h("fieldset", { class: "choices" },
             h("legend", null, header && h("strong", null, `${header} `), question), choices, other);
         // Who types means the text, and not what was chosen before.
@@ -42,7 +43,7 @@ export function questionCard({ input, requestId }, answer) {
         return { question, field, given };
     });
     const problem = h("p", { class: "bad small", role: "alert" });
-    const form = h("form", null, fields.map(({ field }) => field), problem, h("div", { class: "row wrap" },
+    const form = h("form", null, fields.map(({ field }) => field), problem, h("div", { class: "answers row wrap" },
         h("button", { type: "submit", class: "primary" }, "Answer"),
         button("Do not answer", () => void answer({ behavior: "deny", message: NO_ANSWER }))));
     form.addEventListener("submit", (event) => {
@@ -70,16 +71,16 @@ export function planCard({ input, suggestions }, answer) {
         const drawn = import("./conversation/markdown.js");
         void drawn.then(({ renderMarkdown }) => plan.replaceChildren(renderMarkdown(text)));
     } else plan.textContent = "The plan is in Claude's message above.";
-    const why = h("input", { placeholder: "What should be different?", "aria-label": "What should be different" });
+    const why = h("input", { type: "text", placeholder: "What should be different?", "aria-label": "What should be different" });
     const modes = (suggestions ?? []).filter(({ type }) => type === "setMode");
-    const form = h("form", null, why, h("div", { class: "row wrap" },
+    const form = h("form", null, plan, why, h("div", { class: "answers row wrap" },
         button("Approve the plan", () => void answer({ behavior: "allow" }), { class: "primary" }),
-        modes.map((mode) => button(`Approve, and mode “${mode.mode}”`, () =>
+        modes.map((mode) => button(`Approve, and ${allowsMode(mode.mode ?? "")}`, () =>
             void answer({ behavior: "allow", updatedPermissions: [mode] }))),
         h("button", { type: "submit" }, "Keep planning")));
     form.addEventListener("submit", (event) => {
         event.preventDefault();
         void answer({ behavior: "deny", message: why.value.trim() || "The user wants to go on planning." });
     });
-    return [h("h2", null, "Claude has a plan"), plan, form];
+    return [h("h2", null, "Claude has a plan"), form];
 }

@@ -24,7 +24,7 @@ export async function rewind(app, conversation) {
     const legend = h("legend", { class: "dim" }, "As they were before Claude got");
     const list = h("fieldset", { class: "choices" }, legend, choices);
     const chosen = await ask({
-        title: "Put files back",
+        title: "Rewind files",
         body: [list],
         actions: [{ label: "See what changes", value: "try", primary: true }],
     });

@@ -24,12 +24,12 @@ export function menuOf(app, session, button) {
     const shown = app.conversations.current;
     const items = [
         { label: "Rename…", run: () => rename(app, session) },
-        shown?.id === sessionId && { label: "Put files back…", run: () => rewind(app, shown) },
+        shown?.id === sessionId && { label: "Rewind files…", run: () => rewind(app, shown) },
         { label: "Link for another device…", run: () => share(sessionId) },
         { label: "Export as Markdown", run: () => download(sessionId, "md") },
         { label: "Export as JSON lines", run: () => download(sessionId, "jsonl") },
         !shared && { label: "Fork", run: () => fork(app, session) },
-        !shared && { label: "Stop its process", run: () => close(app, session) },
+        !shared && { label: "Close", run: () => close(app, session) },
         !shared && { label: "Delete…", danger: true, run: () => remove(app, session) },
     ];
     menu(button, `What to do with ${titleOf(session)}`, items.filter((item) => item !== false && item !== undefined));
@@ -62,14 +62,14 @@ async function fork(app, { sessionId }) {
 async function close(app, { sessionId, state }) {
     if (state === "busy" || state === "waiting") {
         const answer = await ask({
-            title: "Stop while Claude works?",
+            title: "Close while Claude works?",
             body: [h("p", null, "What it is doing ends where it is. The session stays in the list.")],
-            actions: [{ label: "Stop", value: "stop", primary: true, danger: true }],
+            actions: [{ label: "Close", value: "close", primary: true, danger: true }],
         });
         if (answer === null) return;
     }
     const done = await app.connection.request("closeSession", { sessionId }).catch(complain);
-    if (done) toast("Its process is stopped; the next message starts it again.");
+    if (done) toast("Closed: its process has ended. The next message opens it again.");
     await app.sessions.refresh();
 }
 
@@ -86,7 +86,9 @@ async function remove(app, session) {
         actions: [{ label: "Delete", value: "delete", primary: true, danger: true }],
     });
     if (answer === null) return;
+    app.deleting.add(sessionId);
     const gone = await app.connection.request("deleteSession", { sessionId }).catch((error) => {
+        app.deleting.delete(sessionId);
         // Where it was the only one the connection began anew, with the news that it is gone.
         if (app.sessions.get(sessionId)) complain(error);
     });
@@ -103,6 +105,7 @@ async function share(sessionId) {
         title: "Link to this session",
         body: [input, h("p", { class: "dim small" }, "Another device asks for the token if it does not know it yet.",
             LOOPBACK.has(location.hostname) && " This address is good on this machine only.")],
+        closes: "Close",
         actions: canCopy ? [{ label: "Copy", value: "copy", primary: true }] : [],
     });
     if (answer === "copy") await navigator.clipboard.writeText(url.href).then(() => toast("Copied."), complain);

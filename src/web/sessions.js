@@ -4,7 +4,7 @@ import { button, byId, h, keep, setText } from "./dom.js";
 import { menuOf } from "./session_menu.js";
 import { kept } from "./storage.js";
 import { complain } from "./toasts.js";
-import { ago, lastPart, money, STATES, titleOf } from "./words.js";
+import { ago, lastPart, money, STATES, stateOf, titleOf } from "./words.js";
 
 /** While somebody looks. */
 const REFRESH_MS = 10_000;
@@ -160,6 +160,7 @@ export class SessionList {
         /** @param {string} name */
         const part = (name) => /** @type {HTMLElement} */ (element.querySelector(name));
         const title = titleOf(session);
+        const state = stateOf(session);
         const shown = session.sessionId === this.#app.conversations.current?.id;
         const draft = !shown && kept.get(`draft ${session.sessionId}`) !== null;
         setText(part(".name"), title);
@@ -168,12 +169,12 @@ export class SessionList {
         part(".where").title = session.cwd;
         setText(part(".mark"), [
             session.source === "terminal" && "terminal",
-            MARKS[session.state],
+            MARKS[state],
             draft && "draft",
         ].filter(Boolean).join(" · "));
         setText(part(".cost"), session.costUsd > 0 ? money(session.costUsd) : "");
-        part(".dot").dataset.state = session.state;
-        part(".dot").title = STATES[session.state];
+        part(".dot").dataset.state = state;
+        part(".dot").title = STATES[state];
         part("button").setAttribute("aria-label", `What to do with ${title}`);
         if (shown) part("a").setAttribute("aria-current", "true");
         else part("a").removeAttribute("aria-current");

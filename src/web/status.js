@@ -1,10 +1,12 @@
 // How things stand: the connection, the session's state, what it has cost, what it has to do, and what is wrong.
 
+import { withCode } from "./conversation/parts.js";
+import { adviceFor, count, duration, sentence, titleOf as troubleOf } from "./conversation/words.js";
 import { ask } from "./dialogs.js";
 import { button, byId, crossButton, h, keep, setText } from "./dom.js";
 import { keptInTab } from "./storage.js";
 import { complain } from "./toasts.js";
-import { lastPart, money, STATES, thousands, titleOf } from "./words.js";
+import { lastPart, money, STATES, stateOf, titleOf } from "./words.js";
 
 /** @typedef {import("./wire.js").Summary} Summary */
 /** @typedef {"info" | "warn" | "bad"} Kind */
@@ -13,8 +15,14 @@ import { lastPart, money, STATES, thousands, titleOf } from "./words.js";
 const DEMO = "This is the demo agent, not Claude. For Claude, install Claude Code on the server's machine, log in, and " +
     "restart the server.";
 
+/** Before the code, in the name of a banner. */
+const FAILURE = "failure-";
+
 /** @type {{[status: string]: string}} */
 const TODO = { completed: "Done: ", in_progress: "Now: " };
+
+/** Work that takes no longer needs no clock; from here on seconds are whole. */
+const SHOWN_AFTER_MS = 9_950;
 
 const CONNECTION = {
     connecting: "Connecting",
@@ -32,6 +40,8 @@ export class Status {
     #health = {};
     /** @type {Set<string>} */
     #closed = new Set((keptInTab.get("closed") ?? "").split(" "));
+    /** Where Claude works, and since when. */
+    #working = { id: "", since: 0 };
     #app;
 
     /** @param {import("./main.js").App} app */
@@ -46,8 +56,12 @@ export class Status {
             if (conversation === app.conversations.current) this.#draw();
         });
         byId("usage").addEventListener("click", () => void this.#usage());
-        // Seconds until the next try.
-        setInterval(() => app.conversations.current?.summary?.retrying && this.#draw(), 1000);
+        // Seconds until the next try, and since Claude works.
+        setInterval(() => {
+            const summary = app.conversations.current?.summary ?? null;
+            if (summary?.retrying) this.#draw();
+            else this.#elapsed(summary);
+        }, 1000);
     }
 
     async #ask() {
@@ -69,12 +83,26 @@ export class Status {
         byId("place").title = summary?.cwd ?? "";
         const asked = conversations.current?.transcript.lastSeq || summary?.running || summary?.queue.length;
         byId("log").dataset.empty = String(Boolean(conversations.current?.complete) && !asked);
-        setText(byId("state-text"), stateOf(summary));
-        byId("state").dataset.state = summary?.state ?? "";
+        setText(byId("state-text"), told(summary));
+        byId("state").dataset.state = summary ? stateOf(summary) : "";
+        this.#elapsed(summary);
         setText(byId("spent"), summary && summary.costUsd > 0 ? money(summary.costUsd) : "");
         this.#context(summary);
         this.#work(summary);
         this.#banners(summary);
+    }
+
+    /** For how long Claude has been at work: apart from the state, which is read out. @param {Summary | null} summary */
+    #elapsed(summary) {
+        const id = summary && summary.state === "busy" && !summary.retrying ? summary.sessionId : "";
+        if (id !== this.#working.id) {
+            // Who comes later knows it by the prompt's time.
+            const asked = this.#app.conversations.current?.transcript.items.findLast(({ kind }) => kind === "prompt");
+            const since = id && summary?.running && asked?.time ? Math.min(asked.time, Date.now()) : Date.now();
+            this.#working = { id, since };
+        }
+        const passed = Date.now() - this.#working.since;
+        setText(byId("elapsed"), id && passed >= SHOWN_AFTER_MS ? duration(passed) : "");
     }
 
     /** @param {Summary | null} summary */
@@ -84,9 +112,9 @@ export class Status {
         usage.hidden = !contextTokens;
         if (!contextTokens) return;
         const part = contextWindow ? Math.round((100 * contextTokens) / contextWindow) : null;
-        const shown = part === null ? thousands(contextTokens) : `${part} %`;
-        setText(usage, shown);
-        const window = contextWindow ? `, ${thousands(contextTokens)} of ${thousands(contextWindow)}` : "";
+        const shown = part === null ? count(contextTokens) : `${part} %`;
+        setText(usage, part === null ? `${shown} tokens` : `Context ${shown}`);
+        const window = contextWindow ? `, ${count(contextTokens)} of ${count(contextWindow)}` : "";
         const said = `Context: ${shown}${window} tokens`;
         usage.setAttribute("aria-label", said);
         usage.title = said;
@@ -100,11 +128,12 @@ export class Status {
         const { categories = [], totalTokens = 0, maxTokens = 0 } = got.usage;
         const rows = categories.map((/** @type {{name: string, tokens: number}} */ { name, tokens }) => {
             const bar = h("progress", { max: maxTokens || totalTokens || 1, value: tokens, "aria-label": name });
-            const count = h("td", { class: "number" }, thousands(tokens));
-            return h("tr", null, h("td", null, name), count, h("td", null, bar));
+            const number = h("td", { class: "number" }, count(tokens));
+            // What is free is no use of it.
+            return h("tr", null, h("td", null, name), number, h("td", null, !/^free\b/i.test(name) && bar));
         });
         await ask({
-            title: `Context: ${thousands(totalTokens)} of ${thousands(maxTokens)} tokens`,
+            title: `Context: ${count(totalTokens)} of ${count(maxTokens)} tokens`,
             body: [h("table", { class: "usage" }, h("tbody", null, rows))],
         });
     }
@@ -165,7 +194,13 @@ export class Status {
         if (agentWarning) banners.push({ key: "old", kind: "warn", canClose: true, text: agentWarning });
         if (summary?.failure) {
             const { code, message, stderr } = summary.failure;
-            banners.push({ key: `failure-${code}`, kind: "bad", text: message, more: stderr });
+            // Of trouble with the model the conversation tells more.
+            const advice = adviceFor(code);
+            const text = advice ? `${troubleOf(code)}. ${advice}` : sentence(message);
+            banners.push({ key: FAILURE + code, kind: "bad", canClose: true, text, more: stderr });
+        } else {
+            // The next one is news again.
+            for (const key of this.#closed) if (key.startsWith(FAILURE)) this.#closed.delete(key);
         }
         const limit = summary?.rateLimit;
         if (limit && limit.status !== "allowed") {
@@ -174,7 +209,9 @@ export class Status {
         }
         const open = banners.filter(({ key, canClose }) => !(canClose && this.#closed.has(key)));
         keep(byId("banners"), open, ({ key }) => key, (banner) => this.#banner(banner), (element, { text, more }) => {
-            setText(/** @type {Element} */ (element.querySelector("p")), text);
+            const line = /** @type {Element} */ (element.querySelector("p"));
+            const words = h("p", null, withCode(text));
+            if (!line.isEqualNode(words)) line.replaceWith(words);
             const detail = /** @type {HTMLElement} */ (element.querySelector("pre"));
             detail.hidden = !more;
             setText(detail, more ?? "");
@@ -197,8 +234,8 @@ export class Status {
     }
 }
 
-/** @param {Summary | null} summary */
-function stateOf(summary) {
+/** What the session does, in words. @param {Summary | null} summary */
+function told(summary) {
     if (!summary) return "";
     const { retrying, state, running, queue } = summary;
     if (retrying) {
@@ -208,7 +245,7 @@ function stateOf(summary) {
     }
     if (state === "stopped" && running !== null) return "Waits for a place";
     const waiting = queue.length > 0 ? ` · ${queue.length} waiting` : "";
-    return STATES[state] + waiting;
+    return STATES[stateOf(summary)] + waiting;
 }
 
 /** @param {NonNullable<Summary["rateLimit"]>} limit */

@@ -1,5 +1,6 @@
 // Short messages at the edge, which go by themselves.
 
+import { sentence } from "./conversation/words.js";
 import { byId, crossButton, h } from "./dom.js";
 
 /** More than this at once nobody reads. */
@@ -27,5 +28,6 @@ export function toast(text, kind = "info") {
 export function complain(error) {
     const { code, message } = /** @type {any} */ (error ?? {});
     if (code === "disconnected") toast("Not connected: try again when the server is back", "bad");
-    else toast(String(message ?? error), "bad");
+    else if (code === "invalid_session") toast("This session is not there any more.", "bad");
+    else toast(sentence(String(message ?? error)), "bad");
 }

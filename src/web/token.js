@@ -47,7 +47,7 @@ export async function askForToken() {
     kept.set("token", null);
     const input = h("input", { type: "password", autocomplete: "off", "aria-label": "Token", required: true });
     await ask({
-        title: wrong ? "This token is not right any more" : "Who are you?",
+        title: wrong ? "This token is not right any more" : "Access token",
         body: [
             h("p", null, "Open the link that the server has printed, or put in the token. On the server's machine, ",
                 h("code", null, "claude-session-manager link"), " prints the link again."),

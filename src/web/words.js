@@ -15,18 +15,6 @@ export function money(usd) {
     return usd > 0 && usd < 0.01 ? "< $0.01" : `$${usd.toFixed(2)}`;
 }
 
-/** @param {number} count */
-export function thousands(count) {
-    if (count < 1000) return String(count);
-    return count < 1e6 ? `${(count / 1000).toFixed(count < 10_000 ? 1 : 0)}k` : `${(count / 1e6).toFixed(1)}M`;
-}
-
-/** @param {number} bytes */
-export function size(bytes) {
-    if (bytes < 1000) return `${bytes} B`;
-    return bytes < 1e6 ? `${Math.round(bytes / 1000)} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
-}
-
 /**
  * A path's last part, which is what tells directories apart.
  * @param {string} path
@@ -47,7 +35,7 @@ export const STATES = {
 };
 
 /** @type {{[mode: string]: string}} */
-export const MODES = {
+const MODES = {
     default: "Ask first",
     acceptEdits: "Accept edits",
     plan: "Plan",
@@ -55,6 +43,40 @@ export const MODES = {
     dontAsk: "Deny unasked",
     bypassPermissions: "Bypass all",
 };
+
+/**
+ * The modes that may be chosen, each with its name.
+ * @param {string[] | null | undefined} allowed by the server, if that has said so
+ */
+export function modesOf(allowed) {
+    return Object.entries(MODES).filter(([mode]) => !allowed || allowed.includes(mode));
+}
+
+/** @type {{[mode: string]: string}} */
+const ALLOWED = {
+    default: "ask first",
+    acceptEdits: "accept all edits",
+    plan: "plan first",
+    auto: "let Claude decide",
+    dontAsk: "deny what is not allowed",
+    bypassPermissions: "ask nothing any more",
+};
+
+/**
+ * What a change to that mode means, behind "Allow, and".
+ * @param {string} mode
+ */
+export function allowsMode(mode) {
+    return ALLOWED[mode] ?? `mode “${mode}”`;
+}
+
+/**
+ * How a session is, for a person. An agent in the background may ask while the conversation is at rest.
+ * @param {{state: import("./wire.js").Summary["state"], openQuestions: number}} summary
+ */
+export function stateOf({ state, openQuestions }) {
+    return openQuestions > 0 ? "waiting" : state;
+}
 
 /**
  * The name of a session that has no title yet.

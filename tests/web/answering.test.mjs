@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { ask, atBothSizes, badAgent, conversation, link, openList, openPage, openWindow, shows } from "./support.mjs";
+import { ask, atBothSizes, badAgent, conversation, isInState, link, openList, openPage, openWindow, shows } from "./support.mjs";
 
 const cards = (page) => page.getByRole("region", { name: "Claude asks" }).getByRole("article");
 const button = (page, name) => cards(page).getByRole("button", { name });
@@ -58,6 +58,49 @@ atBothSizes("a tool is denied with a reason, or for good allowed in Claude's wor
   await request(page, { tool_name: "Bash", input: { command: "ls" }, permission_suggestions: [suggestion] });
   await button(page, "Always allow Bash(ls:*) in this project, for you").click();
   await shows(page, /"updatedPermissions"/);
+});
+
+atBothSizes("what would be changed is shown as such, and refusing is as near as allowing", async (t, size) => {
+  const { server, page } = await openPage(t, size, { args: badAgent() });
+  const file = join(server.root, "work", "src", "parser.rs");
+  const input = { file_path: file, old_string: "let one = 1;", new_string: "let two = 2;", replace_all: false };
+  const mode = { type: "setMode", mode: "acceptEdits", destination: "session" };
+  const more = Array.from({ length: 6 }, (_, at) => ({ type: "addDirectories", directories: [`/tmp/${at}`], destination: "session" }));
+  await request(page, { tool_name: "Edit", input, blocked_path: file, permission_suggestions: [mode, ...more] });
+  await settled(page);
+  await cards(page).locator("tr.removed").getByText("let one = 1;").waitFor();
+  await cards(page).locator("tr.added").getByText("let two = 2;").waitFor();
+  await cards(page).getByText("src/parser.rs", { exact: true }).waitFor();
+  assert.equal(await cards(page).getByText(/replace_all|old_string|Outside/).count(), 0);
+  await button(page, "Allow, and accept all edits in this session").waitFor();
+  for (const name of ["Allow once", "Deny…", "Edit…"]) {
+    const { y, height } = await button(page, name).boundingBox();
+    const section = await page.locator("#asking").boundingBox();
+    assert.ok(y >= section.y && y + height <= section.y + section.height, `${name} is in sight`);
+  }
+  // Esc closes what was opened, stops nothing, and loses no reason.
+  await button(page, "Deny…").click();
+  const why = cards(page).getByRole("textbox", { name: "Reason for Claude" });
+  await why.fill("because");
+  await why.press("Escape");
+  await why.waitFor({ state: "hidden" });
+  assert.equal(await page.evaluate(() => document.activeElement.textContent), "Deny…");
+  await page.keyboard.press("Enter");
+  assert.equal(await why.inputValue(), "because");
+  await button(page, "Deny").and(page.locator("[type=submit]")).click();
+  await shows(page, /because/);
+  // The next is read from its beginning, and says where it goes outside.
+  await request(page, { tool_name: "Write", input: { file_path: "/etc/motd", content: "line\n".repeat(200) }, blocked_path: "/etc/motd" });
+  await cards(page).getByText("Outside of where it may work: /etc/motd").waitFor();
+  assert.equal(await page.locator("#asking").evaluate((section) => section.scrollTop), 0);
+});
+
+atBothSizes("who asks in the background is found in the list", async (t, size) => {
+  const { server, page } = await openPage(t, size, { args: badAgent() });
+  await askAll(server, page, ["ls"]);
+  await isInState(page, "Waits for your answer");
+  await openList(page);
+  await page.getByRole("list", { name: "Sessions" }).getByText("asks you").waitFor();
 });
 
 atBothSizes("questions are answered with choices and with a text", async (t, size) => {

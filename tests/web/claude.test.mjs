@@ -1,7 +1,7 @@
 // The page with the real Claude Code behind the server, which asks a fake API on loopback.
 
 import assert from "node:assert/strict";
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { ask, atBothSizes, composer, conversation, isInState, openPage, realClaude, shows } from "./support.mjs";
 
@@ -59,13 +59,23 @@ atBothSizes("Claude is stopped", async (t, size) => {
 atBothSizes("files of the project are completed behind an @", async (t, size) => {
   const { server, page } = await openClaude(t, size);
   writeFileSync(join(server.root, "work", "wanted-file.txt"), "found it");
+  mkdirSync(join(server.root, "work", "folder"));
+  writeFileSync(join(server.root, "work", "folder", "in a folder.txt"), "found it");
   await ask(page, "say:ready");
   await isInState(page, "Ready");
   await composer(page).pressSequentially("look at @wanted");
   const choice = page.getByRole("listbox", { name: "Completions" }).getByRole("option", { name: /wanted-file/ });
   await choice.waitFor();
   await composer(page).press("Enter");
-  assert.match(await composer(page).inputValue(), /@wanted-file\.txt/);
+  assert.match(await composer(page).inputValue(), /@wanted-file\.txt /);
+  // A directory goes on, and a name with a space is one name.
+  await composer(page).fill("");
+  const completions = page.getByRole("listbox", { name: "Completions" });
+  await composer(page).pressSequentially("look at @fold");
+  await completions.getByRole("option", { name: "folder/", exact: true }).click();
+  assert.equal(await composer(page).inputValue(), "look at @folder/");
+  await completions.getByRole("option", { name: /in a folder/ }).click();
+  assert.equal(await composer(page).inputValue(), 'look at @"folder/in a folder.txt" ');
 });
 
 atBothSizes("what the API refuses is said in plain words", async (t, size) => {

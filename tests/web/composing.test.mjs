@@ -149,13 +149,13 @@ atBothSizes("a command that came later is completed", async (t, size) => {
   const commands = [null, {}, { name: 5 }, { name: "knit", description: "Knits", argumentHint: "" }];
   writeFileSync(file, `${JSON.stringify({ type: "system", subtype: "commands_changed", commands })}\n`);
   await ask(page, `raw ${file}`);
-  await shows(page, "done");
+  await conversation(page).getByText("done", { exact: true }).waitFor();
   const option = page.getByRole("listbox", { name: "Completions" }).getByRole("option", { name: /knit/ });
   await composer(page).pressSequentially("/kn");
   await option.waitFor();
   // It is known to a page that comes later, too.
   await page.reload();
-  await shows(page, "done");
+  await conversation(page).getByText("done", { exact: true }).waitFor();
   await composer(page).fill("");
   await composer(page).pressSequentially("/kn");
   await option.waitFor();
@@ -183,6 +183,32 @@ atBothSizes("model and mode are chosen, and shown as Claude has them", async (t,
   await shows(page, "you said: warm up");
   await page.waitForFunction((effort) =>
     document.querySelector("#permission-mode").value === "acceptEdits" && document.querySelector("#effort").value === effort, effort);
+});
+
+atBothSizes("what the server does not allow is not offered", async (t, size) => {
+  for (const allowed of [false, true]) {
+    const args = [...badAgent(), ...(allowed ? ["--allow-bypass-permissions"] : [])];
+    const { page } = await openPage(t, size, { args, env: { IS_SANDBOX: "1" } });
+    await ask(page, "warm up");
+    await shows(page, "you said: warm up");
+    const option = page.locator("#permission-mode option[value=bypassPermissions]");
+    await option.waitFor({ state: allowed ? "attached" : "detached" });
+    await openList(page);
+    await page.getByRole("button", { name: "New", exact: true }).click();
+    const modes = page.getByRole("dialog").getByRole("combobox", { name: "Permission mode" });
+    await modes.locator("option[value=plan]").waitFor({ state: "attached" });
+    assert.equal(await modes.locator("option[value=bypassPermissions]").count(), allowed ? 1 : 0);
+  }
+});
+
+atBothSizes("a long message is shown as far as it is looked at", async (t, size) => {
+  const { page } = await openPage(t, size, { args: badAgent() });
+  await ask(page, Array.from({ length: 60 }, (_, at) => `line ${at} of mine`).join("\n"));
+  const mine = page.locator(".prompt");
+  await mine.getByText("line 0 of mine").waitFor();
+  assert.equal(await mine.getByText("line 59 of mine").count(), 0);
+  await mine.getByRole("button", { name: "Show all" }).click();
+  await mine.getByText("line 59 of mine").waitFor();
 });
 
 atBothSizes("a file that cannot be read any more stays, and so does the message", async (t, size) => {

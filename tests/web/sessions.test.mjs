@@ -38,7 +38,13 @@ atBothSizes("sessions are listed, searched and switched, and drafts stay where t
   assert.equal(await composer(page).inputValue(), "");
   assert.equal(await conversation(page).getByText("title The second").count(), 0);
   await openList(page);
-  await page.getByRole("searchbox").fill("second");
+  const search = page.getByRole("searchbox");
+  await search.fill("second");
+  await named(page, "The first").waitFor({ state: "detached" });
+  await search.press("Escape");
+  await named(page, "The first").waitFor();
+  assert.equal(await search.inputValue(), "");
+  await search.fill("second");
   await named(page, "The first").waitFor({ state: "detached" });
   await named(page, "The second").getByRole("link").click();
   await conversation(page).getByText("title The second").waitFor();
@@ -83,7 +89,7 @@ atBothSizes("closing keeps a session, deleting asks first", async (t, size) => {
   const { page } = await openPage(t, size, { args: badAgent() });
   await ask(page, "title Short lived");
   await shows(page, "said");
-  await choose(page, "Short lived", "Stop its process");
+  await choose(page, "Short lived", "Close");
   await isInState(page, "Asleep");
   // Asking opens it again.
   await ask(page, "again");
@@ -97,6 +103,22 @@ atBothSizes("closing keeps a session, deleting asks first", async (t, size) => {
   // One goes on in another.
   await ask(page, "after it");
   await shows(page, "you said: after it");
+});
+
+atBothSizes("who looks at a session that is deleted elsewhere is told so", async (t, size) => {
+  const { server, page } = await openPage(t, size, { args: badAgent() });
+  await ask(page, "title Short lived");
+  await shows(page, "said");
+  const other = await openWindow(t, server, size);
+  await other.page.goto(`${link(server)}&${new URL(page.url()).hash.slice(1)}`);
+  await shows(other.page, "said");
+  await choose(page, "Short lived", "Delete…");
+  await page.getByRole("dialog").getByRole("button", { name: "Delete" }).click();
+  await other.page.getByText("“Short lived” was deleted elsewhere.").waitFor();
+  await ask(other.page, "after it");
+  await shows(other.page, "you said: after it");
+  await named(page, "Short lived").waitFor({ state: "detached" });
+  assert.equal(await page.getByText("was deleted elsewhere").count(), 0);
 });
 
 atBothSizes("a new session begins in a directory that is picked", async (t, size) => {

@@ -276,19 +276,34 @@ export class Cursor {
 
     /** @param {any} data */
     #asked(data) {
-        this.fold.asked.set(data.requestId, String(data.toolName ?? ""));
+        const asked = { name: String(data.toolName ?? ""), use: String(data.request?.tool_use_id ?? "") };
+        this.fold.asked.set(data.requestId, asked);
         const answer = this.fold.answered.get(data.requestId);
+        this.#mark(asked.use, answer?.behavior ?? "open");
         if (!answer) return;
-        answer.toolName = String(data.toolName ?? "");
+        answer.toolName = asked.name;
         this.fold.touch(answer);
     }
 
     /** @param {any} data */
     #answered({ requestId, behavior, by }) {
-        const toolName = this.fold.asked.get(requestId) ?? "";
+        const { name: toolName, use } = this.fold.asked.get(requestId) ?? { name: "", use: "" };
+        this.#mark(use, String(behavior));
         const kind = /** @type {const} */ ("permission");
         const item = this.add({ kind, requestId, behavior: String(behavior), by: String(by ?? ""), toolName });
         this.fold.answered.set(requestId, item);
+    }
+
+    /**
+     * What was answered to the question for that use of a tool.
+     * @param {string} use
+     * @param {string} asked
+     */
+    #mark(use, asked) {
+        const tool = this.fold.tools.get(use);
+        if (!tool) return;
+        tool.asked = asked;
+        this.fold.touch(tool);
     }
 
     /** @param {any} line */

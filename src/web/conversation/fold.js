@@ -12,7 +12,8 @@
  *   failed?: boolean}} TextItem `partial`: some of it was missed, or is not there yet
  * @typedef {Common & {kind: "tool", id: string, name: string, input: any, inputText: string, whole: boolean,
  *   state: "running" | "done" | "failed" | "ended", result: {text: string, pictures: Picture[]} | null, details: any,
- *   children: Item[]}} ToolItem `name` is empty as long as the use itself is on a page that is not here
+ *   children: Item[], asked?: string}} ToolItem `name` is empty as long as the use itself is on a page that is not here;
+ *   `asked`: a permission is asked for (`open`), or what was answered
  * @typedef {Common & {kind: "picture", picture: Picture}} PictureItem
  * @typedef {Common & {kind: "result", status: "done" | "interrupted" | "failed", reason: string, code?: string,
  *   total?: number, costUsd?: number, durationMs?: number, inputTokens?: number, outputTokens?: number,
@@ -37,9 +38,9 @@ export class Fold {
     begins = false;
     /** @type {Map<string, ToolItem>} */
     tools = new Map();
-    /** What was asked a permission for, and where the answer stands. @type {Map<string, string>} */
+    /** What a permission was asked for: the tool, and which use of it. @type {Map<string, {name: string, use: string}>} */
     asked = new Map();
-    /** @type {Map<string, PermissionItem>} */
+    /** Where the answer stands. @type {Map<string, PermissionItem>} */
     answered = new Map();
     /** @type {Map<string, PromptItem>} */
     prompts = new Map();

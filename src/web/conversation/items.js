@@ -4,7 +4,11 @@ import { h, setText } from "../dom.js";
 import { Markdown } from "./markdown.js";
 import { output, picture, timeOf, withCode } from "./parts.js";
 import { toolCard } from "./tool.js";
-import { adviceFor, count, duration, money, nameOf, sentence, size, titleOf } from "./words.js";
+import { adviceFor, count, cut, duration, money, nameOf, sentence, size, titleOf } from "./words.js";
+
+/** Of a prompt so much is shown at first. */
+const PROMPT_LINES_MAX = 24;
+const PROMPT_CHARS_MAX = 2_400;
 
 /**
  * @typedef {import("./fold.js").Item} Item
@@ -57,9 +61,14 @@ export function makeComponent(item, context) {
 /** @param {import("./fold.js").PromptItem} item */
 function prompt(item) {
     const files = h("ul", { class: "files" });
-    const words = h("div", { class: "words" }, item.text);
+    const shown = cut(item.text, PROMPT_LINES_MAX, PROMPT_CHARS_MAX);
+    const words = h("div", { class: "words" }, shown);
+    const more = shown.length < item.text.length && h("button", { type: "button", class: "more", onclick: () => {
+        words.textContent = item.text;
+        if (more) more.remove();
+    } }, "Show all");
     const element = h("article", { class: "item prompt", "aria-label": "You" },
-        h("h2", { class: "apart" }, "You"), words, files, timeOf(item.time));
+        h("h2", { class: "apart" }, "You"), words, more, files, timeOf(item.time));
     const update = () => {
         const pictures = item.pictures.map((one) => h("li", null, picture(one, "Image that you sent")));
         const names = item.attachments.map(({ name, bytes }) => h("li", { class: "file" }, String(name), " ",
@@ -146,8 +155,9 @@ function permission(item) {
     const element = h("div", { class: "item permission dim" });
     const update = () => {
         const word = { allow: "Allowed", deny: "Denied" }[item.behavior] ?? "Not answered";
-        const parts = [word, item.toolName && nameOf(item.toolName), item.by && `by ${item.by}`];
-        element.replaceChildren(h("p", { class: "facts" }, parts.map((part) => part && h("span", null, part))));
+        const parts = [word, item.toolName && nameOf(item.toolName)];
+        const facts = { class: "facts", title: item.by && `by ${item.by}` };
+        element.replaceChildren(h("p", facts, parts.map((part) => part && h("span", null, part))));
     };
     update();
     return { element, update };

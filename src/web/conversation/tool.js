@@ -22,7 +22,7 @@ const OPEN = new Set(["TodoWrite", "ExitPlanMode", "AskUserQuestion"]);
 /** A small change is shown at once. */
 const OPEN_LINES_MAX = 24;
 
-const STATES = { running: "running", done: "", failed: "failed", ended: "no result" };
+const STATES = { running: "running", done: "", failed: "failed", ended: "no result", asked: "asks you", denied: "denied" };
 
 /**
  * @param {ToolItem} item
@@ -30,11 +30,13 @@ const STATES = { running: "running", done: "", failed: "failed", ended: "no resu
  */
 export function toolCard(item, context) {
     const name = h("b");
-    const about = h("span", { class: "about" });
+    const folder = h("span", { class: "folder" });
+    const about = h("span", { class: "file" });
     const state = h("span", { class: "state" });
     const body = h("div", { class: "body" });
     const children = h("div", { class: "children", role: "group", "aria-label": "Sub-agent" });
-    const element = h("details", { class: "item tool" }, h("summary", null, name, " ", about, state), body, children);
+    const element = h("details", { class: "item tool" }, h("summary", null, name, " ",
+        h("span", { class: "about" }, folder, about), state), body, children);
     /** What the body was made of. */
     let made = "";
     let shownMax = CHILDREN_MAX;
@@ -75,9 +77,13 @@ export function toolCard(item, context) {
     const update = () => {
         const input = inputOf(item);
         setText(name, nameOf(item.name));
-        setText(about, aboutOf(item.name, input, context.cwd()) || (item.children.length ? "sub-agent" : ""));
+        const told = aboutOf(item.name, input, context.cwd()) || (item.children.length ? "sub-agent" : "");
+        // Of a path that does not fit, the file's name is what one looks for.
+        const at = pathOf(input) ? told.lastIndexOf("/") + 1 : 0;
+        setText(folder, told.slice(0, at));
+        setText(about, told.slice(at));
         setText(state, stateOf(item, input));
-        element.dataset.state = item.state;
+        element.dataset.state = kindOf(item);
         const chosen = context.opened.get(item);
         open(chosen ?? (item.whole && (OPEN.has(item.name) || isSmallChange(item, input))));
         drawBody();
@@ -94,6 +100,17 @@ export function toolCard(item, context) {
     return { element, update };
 }
 
+/** Who waits for a person does not run, and what a person has refused has not failed. @param {ToolItem} item */
+function kindOf(item) {
+    if (item.state === "running" && item.asked === "open") return "asked";
+    return item.state === "failed" && item.asked === "deny" ? "denied" : item.state;
+}
+
+/** @param {any} input */
+function pathOf(input) {
+    return text(input?.file_path ?? input?.notebook_path ?? "");
+}
+
 /**
  * @param {ToolItem} item
  * @param {any} input
@@ -106,7 +123,7 @@ function stateOf(item, input) {
         return `+${added} −${removed}`;
     }
     const inner = item.children.filter((child) => child.kind === "tool").length;
-    return [STATES[item.state], inner > 0 && plural(inner, "tool")].filter(Boolean).join(" · ");
+    return [STATES[kindOf(item)], inner > 0 && plural(inner, "tool")].filter(Boolean).join(" · ");
 }
 
 /** @param {any} patch */
@@ -188,12 +205,11 @@ export function changesOf(name, input) {
 function intoBody(item, input, context) {
     const changes = changesOf(item.name, input);
     if (changes) {
-        const path = text(input.file_path ?? input.notebook_path);
         const patch = fromPatch(item.details?.structuredPatch);
         // Claude's own numbers are those of the file; where it gives none, the pieces have none.
         const rows = patch ? [patch] : changes.map(([before, after]) => hunks(lineDiff(before, after)));
         const numbered = patch !== null || item.name === "Write";
-        const file = h("p", { class: "dim path" }, within(path, context.cwd()));
+        const file = h("p", { class: "dim path" }, within(pathOf(input), context.cwd()));
         return [file, ...rows.map((rows) => diff(rows, numbered))];
     }
     if (item.name === "Bash" && typeof input.command === "string") {
@@ -206,7 +222,7 @@ function intoBody(item, input, context) {
     if ((item.name === "Task" || item.name === "Agent") && input.prompt) {
         return [h("details", { class: "asked" }, h("summary", null, "What it was asked"), prose(text(input.prompt)))];
     }
-    if (READERS.has(item.name)) return [];
+    if (READERS.has(item.name)) return [h("p", { class: "dim path" }, pathOf(input) || text(input?.path))];
     if (input === null || typeof input !== "object" || Object.keys(input).length === 0) return [];
     return [output(JSON.stringify(input, null, 2), "Input", "json")];
 }

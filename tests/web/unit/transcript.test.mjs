@@ -30,7 +30,8 @@ function show(item) {
       return `${item.kind}${item.streaming ? "~" : ""}${item.partial ? "?" : ""}:${item.text}`;
     case "tool": {
       const inner = item.children.length ? `[${item.children.map(show).join(", ")}]` : "";
-      return `tool:${item.name}:${item.state}:${item.result?.text ?? "-"}${inner}`;
+      const asked = item.asked ? `/${item.asked}` : "";
+      return `tool:${item.name}:${item.state}${asked}:${item.result?.text ?? "-"}${inner}`;
     }
     case "result":
       return `result:${item.status}${item.reason ? `:${item.reason}` : ""}`;
@@ -170,6 +171,14 @@ const cases = {
       line(2, { type: "result", subtype: "success", is_error: true, result: "API Error: 529" }),
       said("notice", { seq: 3, level: "error", code: "overloaded", text: "ask again. Claude says: API Error: 529" })],
     ["result:failed", "notice:overloaded"],
+  ],
+  "a tool that waits for an answer, and one that was refused": [
+    [assistant(1, "m", [use("t1"), use("t2")]),
+      said("permissionRequest", { seq: 2, requestId: "r1", toolName: "Bash", request: { tool_use_id: "t1" } }),
+      said("permissionRequest", { seq: 3, requestId: "r2", toolName: "Bash", request: { tool_use_id: "t2" } }),
+      said("permissionResolved", { seq: 4, requestId: "r2", behavior: "deny", by: "client-1" }),
+      user(5, [result("t2", "no", { is_error: true })])],
+    ["tool:Bash:running/open:-", "tool:Bash:failed/deny:no", "permission:deny:Bash:client-1"],
   ],
   "permissions": [
     [said("permissionRequest", { seq: 1, requestId: "r", toolName: "Bash" }),
