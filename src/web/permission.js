@@ -13,7 +13,8 @@ import { allowsMode } from "./words.js";
  * @returns {HTMLElement[]}
  */
 export function permissionCard(question, answer, cwd) {
-    const { toolName, input, description, reason, request } = question;
+    const { toolName, input, reason, request } = question;
+    const description = question.description ?? input.description;
     const suggestions = request.suppress_always_allow_rule ? [] : (question.suggestions ?? []);
     const name = request.display_name ?? nameOf(toolName);
     const always = suggestions.map((suggestion) =>
@@ -66,10 +67,10 @@ export function permissionCard(question, answer, cwd) {
     const outside = request.blocked_path && within(request.blocked_path, cwd) === request.blocked_path;
     return [
         h("h2", null, "Claude wants to use ", h("strong", null, name)),
-        description && h("p", { class: "dim" }, description),
+        typeof description === "string" && description && h("p", { class: "dim" }, description),
         reason && h("p", { class: "dim" }, reason),
         outside && h("p", { class: "dim" }, `Outside of where it may work: ${request.blocked_path}`),
-        shownInput(question, cwd),
+        shownInput(toolName, input, description, cwd),
         // What refuses is as near as what allows.
         h("div", { class: "answers row wrap" },
             button("Allow once", () => void answer({ behavior: "allow" }), { class: "primary" }), deny, edit),
@@ -102,10 +103,12 @@ const CHANGES = new Set(["file_path", "notebook_path", "old_string", "new_string
 
 /**
  * The input: changes of a file as such, all else field by field. Nothing of it is left out but what says nothing.
- * @param {import("./conversations.js").Question} question
+ * @param {string} toolName
+ * @param {{[name: string]: any}} input
+ * @param {unknown} description what is said of it already
  * @param {string} cwd
  */
-function shownInput({ toolName, input, description }, cwd) {
+function shownInput(toolName, input, description, cwd) {
     const changes = changesOf(toolName, input);
     const path = input.file_path ?? input.notebook_path;
     const shown = changes && [

@@ -32,11 +32,12 @@ export function toolCard(item, context) {
     const name = h("b");
     const folder = h("span", { class: "folder" });
     const about = h("span", { class: "file" });
+    const where = h("span", { class: "about" }, folder, about);
     const state = h("span", { class: "state" });
     const body = h("div", { class: "body" });
     const children = h("div", { class: "children", role: "group", "aria-label": "Sub-agent" });
-    const element = h("details", { class: "item tool" }, h("summary", null, name, " ",
-        h("span", { class: "about" }, folder, about), state), body, children);
+    const element = h("details", { class: "item tool" }, h("summary", null, name, " ", where, state), body,
+        children);
     /** What the body was made of. */
     let made = "";
     let shownMax = CHILDREN_MAX;
@@ -82,6 +83,7 @@ export function toolCard(item, context) {
         const at = pathOf(input) ? told.lastIndexOf("/") + 1 : 0;
         setText(folder, told.slice(0, at));
         setText(about, told.slice(at));
+        where.title = pathOf(input);
         setText(state, stateOf(item, input));
         element.dataset.state = kindOf(item);
         const chosen = context.opened.get(item);
