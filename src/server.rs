@@ -104,6 +104,7 @@ impl Running {
         announce(config, &agent);
         let supervisor = Supervisor::start(supervisor::Options {
             agent,
+            allow_roots: config.allow_roots.clone(),
             data_dir: config.data_dir.clone(),
             own_binary: own_binary()?,
             stop_grace: config.stop_grace,

@@ -44,6 +44,8 @@ const GUARDIAN_PAUSE_MAX: Duration = Duration::from_secs(30);
 pub struct Options {
     /// The program behind every session.
     pub agent: Agent,
+    /// It is started below one of these only; canonical paths.
+    pub allow_roots: Vec<PathBuf>,
     /// Where `processes.lock` lies.
     pub data_dir: PathBuf,
     /// This binary: it is executed again as the guardian.
@@ -309,6 +311,11 @@ impl Shared {
     fn spawn(&self, launch: &Launch, owner: &Arc<dyn Owner>) -> Result<Arc<Process>, String> {
         let program = self.options.agent.program.display();
         let cannot = |error: io::Error| format!("cannot start {program} in {}: {error}", launch.cwd.display());
+        // A session may have been made when other directories were allowed, and its own may lie elsewhere by now.
+        let lies_in = launch.cwd.canonicalize().map_err(cannot)?;
+        if !self.options.allow_roots.iter().any(|root| lies_in.starts_with(root)) {
+            return Err(format!("{} is not below any --allow-root", launch.cwd.display()));
+        }
         let mut command = command(&self.options.agent, launch);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         end_with_the_server(&mut command);

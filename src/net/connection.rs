@@ -223,6 +223,7 @@ impl Timed for Connection {
 mod tests {
     use std::io::Read;
     use std::net::{TcpListener, TcpStream};
+    use std::os::fd::AsRawFd;
 
     use crossbeam_channel::unbounded;
 
@@ -231,6 +232,7 @@ mod tests {
     use crate::threads::Threads;
 
     const PING: Duration = Duration::from_millis(50);
+    const TIMEOUT: Duration = Duration::from_secs(2);
     const MUCH: usize = 32 << 20;
 
     /// A client that takes much longer for what waits for it than it may take for a pong.
@@ -238,6 +240,14 @@ mod tests {
     fn whoever_reads_slowly_is_not_taken_for_dead_before_the_ping_is_there() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let mut client = TcpStream::connect(listener.local_addr().expect("bound")).expect("connected");
+        // What the kernel holds for it counts as taken: that is to be little.
+        let bytes: libc::c_int = 64 * 1024;
+        let size = size_of::<libc::c_int>() as libc::socklen_t;
+        // SAFETY: the descriptor is open, and one int is read.
+        let set = unsafe {
+            libc::setsockopt(client.as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVBUF, (&raw const bytes).cast(), size)
+        };
+        assert_eq!(set, 0);
         let (server, _) = listener.accept().expect("accepted");
         server.set_write_timeout(Some(STALL_TIMEOUT)).expect("set");
         let (writers, asking) = unbounded();
@@ -246,21 +256,22 @@ mod tests {
         threads.spawn("writers".into(), move || run_writers(&asking, &of_writers)).expect("a thread");
         let helpers = Helpers { writers, gone: unbounded().0, room: Arc::default() };
         let outbox = Outbox::new(0, Some(Arc::new(server)), usize::MAX, helpers);
-        let now = Instant::now();
-        let beat = Heartbeat::new(now, PING, 8 * PING);
-        let connection = Connection::open(0, outbox, beat, now + Duration::from_secs(600), timer);
         let large = Arc::new(Frames::packet(&"x".repeat(MUCH)));
-        assert!(connection.push(&large));
-        // A sixteenth of a megabyte in a time in which the timer looks more than once in each time-out.
+        // Before the clock starts: what is pushed behind a ping gives it no time.
+        assert!(outbox.push(&large));
+        let now = Instant::now();
+        let beat = Heartbeat::new(now, PING, TIMEOUT);
+        let _connection = Connection::open(0, outbox, beat, now + Duration::from_secs(600), timer);
+        // Half a megabyte at a time: all of it takes more than two time-outs, and something is taken within each.
         let mut piece = vec![0; MUCH / 64];
         let mut read = 0;
         while read < large.bytes().len() {
-            std::thread::sleep(PING);
+            std::thread::sleep(2 * PING);
             let wanted = piece.len().min(large.bytes().len() - read);
             client.read_exact(&mut piece[..wanted]).expect("it is not cut");
             read += wanted;
         }
-        assert!(now.elapsed() > 16 * PING, "far longer than the time-out");
+        assert!(now.elapsed() > 2 * TIMEOUT);
         let mut ping = [0; 3];
         client.read_exact(&mut ping).expect("the ping");
         assert_eq!(&ping, b"\x81\x012");

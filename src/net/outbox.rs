@@ -30,7 +30,7 @@ use parking_lot::{Condvar, Mutex};
 pub use self::backlog::Backlog;
 use self::backlog::Pressure;
 use self::queue::{Piece, Queue};
-use self::send::{Sent, send_now, send_pieces, sent};
+use self::send::{send_now, send_pieces, sent};
 use super::room::Room;
 use crate::proto::engineio;
 use crate::proto::frames::{CloseCode, Frames};
@@ -123,6 +123,8 @@ struct State {
     pressure: Pressure,
     /// What is pushed waits, so that it leaves together with what follows.
     held: bool,
+    /// So many bytes the kernel has been given, before and since it is our socket.
+    sent: u64,
     /// The last ping, while it is not known to have arrived.
     ping: Option<PingUnderWay>,
     /// Nothing more is accepted: a close frame is the last in the queue, or the socket is dead.
@@ -133,7 +135,8 @@ impl Outbox {
     /// An empty outbox that holds at most `bytes_max` bytes and one push more. Without a socket the client polls.
     #[must_use]
     pub fn new(key: u64, socket: Option<Arc<TcpStream>>, bytes_max: usize, helpers: Helpers) -> Arc<Outbox> {
-        let state = State { socket, ..State::default() };
+        let sent = socket.as_deref().map_or(0, |socket| sent(socket).all());
+        let state = State { socket, sent, ..State::default() };
         Arc::new_cyclic(|itself| Outbox {
             key,
             state: Mutex::new(state),
@@ -230,6 +233,7 @@ impl Outbox {
             return false;
         }
         state.socket = Some(socket.clone());
+        state.sent = sent(socket).all();
         state.upgrading = false;
         self.more.notify_all();
         for piece in state.queue.take() {
@@ -247,12 +251,17 @@ impl Outbox {
         Held(self)
     }
 
+    /// Calls those who wait for clients: this one may take something now.
+    pub fn ring(&self) {
+        self.helpers.room.ring();
+    }
+
     /// Pushes a ping, of which [`Outbox::takes`] tells whether it may still be on its way.
     pub fn push_ping(&self, ping: &Arc<Frames>) -> bool {
         {
             let mut state = self.state.lock();
-            let (taken, arrives_at) = state.taken();
-            state.ping = Some(PingUnderWay { arrives_at, taken });
+            let arrives_at = state.sent + state.queue.bytes() as u64;
+            state.ping = Some(PingUnderWay { arrives_at, taken: state.taken() });
         }
         self.push(ping)
     }
@@ -261,7 +270,7 @@ impl Outbox {
     /// ping then: one that reads slowly needs its time for what comes before it.
     pub fn takes(&self) -> bool {
         let mut state = self.state.lock();
-        let (taken, _) = state.taken();
+        let taken = state.taken();
         let Some(ping) = state.ping.as_mut().filter(|ping| ping.taken < ping.arrives_at) else { return false };
         let takes = taken > ping.taken;
         ping.taken = taken;
@@ -332,7 +341,10 @@ impl Outbox {
     fn put_rest(&self, state: &mut State, mut piece: Piece) {
         if let Some(socket) = state.socket.as_ref().filter(|_| !state.draining && !state.held) {
             match send_now(socket, piece.rest()) {
-                Ok(count) => piece.advance(count),
+                Ok(count) => {
+                    state.sent += count as u64;
+                    piece.advance(count);
+                }
                 Err(error) => return self.fail(state, &error),
             }
         }
@@ -354,7 +366,7 @@ impl Outbox {
         if let Some(socket) = state.socket.as_ref().filter(|_| !state.draining) {
             let pieces = state.queue.iter().take(WRITE_PIECES_MAX).map(Piece::rest);
             match send_pieces(socket, &pieces.map(IoSlice::new).collect::<Vec<_>>()) {
-                Ok(count) => state.queue.advance(count),
+                Ok(count) => state.advance(count),
                 Err(error) => return self.fail(state, &error),
             }
             self.look_behind(state);
@@ -423,7 +435,7 @@ impl Outbox {
             state.in_flight = 0;
             match written {
                 Ok(count) => {
-                    state.queue.advance(count);
+                    state.advance(count);
                     self.look_behind(&mut state);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -435,13 +447,15 @@ impl Outbox {
 }
 
 impl State {
-    /// How many bytes the client's machine has taken, and how many it is to take before what is pushed now. A client that
-    /// polls takes nothing by itself.
-    fn taken(&self) -> (u64, u64) {
-        let Some(socket) = &self.socket else { return (0, 0) };
-        let Sent { taken, under_way } = sent(socket);
-        // What is being written just now is counted twice: that gives a client a little more time, no less.
-        (taken, taken + under_way + self.queue.bytes() as u64)
+    /// The kernel has taken so many bytes of the queue.
+    fn advance(&mut self, count: usize) {
+        self.sent += count as u64;
+        self.queue.advance(count);
+    }
+
+    /// How many bytes the client's machine has taken. A client that polls takes nothing by itself.
+    fn taken(&self) -> u64 {
+        self.socket.as_deref().map_or(0, |socket| sent(socket).taken)
     }
 }
 

@@ -331,6 +331,8 @@ impl<A: App> Recoveries<A> {
         let fits = &*recovering.client.namespace == namespace;
         if fits && ticket.kept.come_back(connection, offset, &accept(ticket)) {
             connection.watch(Arc::downgrade(&ticket.kept));
+            // Whoever waits for the others alone has one more to look at.
+            connection.outbox().ring();
             return Some(recovering);
         }
         self.forget(ticket);

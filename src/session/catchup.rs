@@ -32,6 +32,14 @@ pub(super) enum Progress {
     Gone,
 }
 
+/// How a client was attached.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Attached {
+    Live,
+    Joining,
+    Not,
+}
+
 /// A viewer on its way to being live. Where it comes anew, what was under way for it is over.
 #[derive(Clone)]
 pub(super) struct Joining {
@@ -87,6 +95,39 @@ impl Session {
         }
     }
 
+    /// See [`Session::endings_at`].
+    pub(super) fn send_endings_at(&self, viewer: &Viewer, seq: u64) {
+        let endings = self.endings_at(viewer, seq);
+        let viewers = std::slice::from_ref(viewer);
+        let mut batch = Batch::to(viewers);
+        endings.iter().for_each(|ending| batch.event(Audience::All, "claudeResponse", &[ending]));
+        batch.send(viewers);
+    }
+
+    /// The responses right behind an event that a `text` viewer has seen as its last: nobody knows whether it has seen them
+    /// too, and rather twice, by the prompt's name, than not at all. Behind one of Claude's lines, which it does not get, it
+    /// knows the number from the response itself.
+    pub(super) fn endings_at(&self, viewer: &Viewer, seq: u64) -> Vec<Arc<str>> {
+        if viewer.stream != Stream::Text || seq == 0 {
+            return Vec::new();
+        }
+        let kept = self.with(|state, _| {
+            let is_seen = state.log.item(seq)?.name != "claudeEvent";
+            let endings = state.log.endings(seq - 1, seq).map(|ending| ending.data.clone());
+            Some(if is_seen { endings.collect() } else { Vec::new() })
+        });
+        kept.unwrap_or_else(|| {
+            let event = self.stored_items((seq - 1, seq + 1), false, (1, PAGE_BYTES)).unwrap_or_default();
+            match event.first() {
+                Some(item) if item.name != "claudeEvent" => {
+                    let stored = self.context.store.responses(self.key, &self.id, seq - 1, seq);
+                    stored.into_iter().flatten().map(|stored| stored.data).collect()
+                }
+                _ => Vec::new(),
+            }
+        })
+    }
+
     /// The responses that followed the events with `after < seq <= last`, for a viewer that gets a page of the history:
     /// that has none.
     pub(super) fn missed_endings(&self, viewer: &Viewer, after: u64, last: u64) -> Vec<Arc<str>> {
@@ -133,12 +174,16 @@ impl State {
         self.viewers.iter().chain(self.catching_up.iter().map(|joining| &joining.viewer))
     }
 
-    /// Takes a viewer away. `true`: it was live.
-    pub(super) fn take_away(&mut self, key: u64) -> bool {
-        let live = self.viewers.len();
+    /// Takes a viewer away, and says how it was attached.
+    pub(super) fn take_away(&mut self, key: u64) -> Attached {
+        let (live, joining) = (self.viewers.len(), self.catching_up.len());
         self.viewers.retain(|viewer| viewer.key != key);
         self.catching_up.retain(|joining| joining.viewer.key != key);
-        self.viewers.len() < live
+        match () {
+            () if self.viewers.len() < live => Attached::Live,
+            () if self.catching_up.len() < joining => Attached::Joining,
+            () => Attached::Not,
+        }
     }
 
     /// A viewer comes: it is not live before it has what it has missed.

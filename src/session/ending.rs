@@ -95,6 +95,9 @@ impl State {
             return replies.for_each(|reply| self.ok_when_stored(reply, answer.clone()));
         }
         self.changed = true;
+        if std::mem::take(&mut self.reserved) {
+            session.context.live.unreserve();
+        }
         self.pending.push(Change::Delete(self.key));
         let (context, id) = (session.context.clone(), self.id.clone());
         self.on_stored.push(Box::new(move |outcome| {
@@ -113,12 +116,12 @@ impl State {
     }
 }
 
-/// Removes the files of a session on a thread of its own, since the store's must not wait for it, then does `done`. What a
-/// crash leaves of them is removed at the next start.
-fn remove_files(context: &Context, id: Arc<str>, done: impl FnOnce() + Send + 'static) {
-    let data_dir = context.data_dir.clone();
+/// Removes the files of a session that is deleted on a thread of its own, since the store's must not wait for it, then does
+/// `done`. What a crash leaves of them is removed at the next start.
+fn remove_files(context: &Arc<Context>, id: Arc<str>, done: impl FnOnce() + Send + 'static) {
+    let of = context.clone();
     let once = Arc::new(Mutex::new(Some(move || {
-        Files::of(&data_dir, &id).remove();
+        Files::remove_gone(&of.data_dir, &id, |id| of.is_known(id));
         done();
     })));
     let work = move || once.lock().take().into_iter().for_each(|work| work());

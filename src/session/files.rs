@@ -21,6 +21,9 @@ const STEM_BYTES_MAX: usize = 100;
 /// What is longer, dot included, is no extension.
 const EXTENSION_BYTES_MAX: usize = 16;
 
+/// Lies in the folder of a session: those that it borrows files from, a line each.
+const LENDERS: &str = "lenders";
+
 /// Where the folders of the sessions lie in the data directory.
 const FOLDER: &str = "sessions";
 
@@ -44,14 +47,59 @@ impl Files {
         }
     }
 
-    /// Removes the folders of sessions that `is_known` does not know: what a crash has left.
+    /// Notes that another session, of which this is a fork, has files that are named in this one's conversation, by their
+    /// paths: they stay as long as this one does.
+    pub fn borrow_from(&self, other: &Files) -> io::Result<()> {
+        let mut lenders = other.lenders();
+        if other.0.exists() {
+            lenders.extend(other.session());
+        }
+        if lenders.is_empty() {
+            return Ok(());
+        }
+        let Some(folder) = self.0.parent() else { return Ok(()) };
+        make_private_dir(folder)?;
+        fs::write(folder.join(LENDERS), lenders.join("\n"))
+    }
+
+    /// Those that it borrows files from.
+    fn lenders(&self) -> Vec<String> {
+        let noted = fs::read_to_string(self.0.with_file_name(LENDERS)).unwrap_or_default();
+        noted.lines().map(str::to_owned).collect()
+    }
+
+    fn session(&self) -> Option<String> {
+        Some(self.0.parent()?.file_name()?.to_str()?.to_owned())
+    }
+
+    /// Removes the folder of a session that is gone, and those that it was the last to borrow from; but none that another
+    /// session borrows from.
+    pub fn remove_gone(data_dir: &Path, session: &str, is_known: impl Fn(&str) -> bool) {
+        let its = Files::of(data_dir, session);
+        if its.0.parent().is_none_or(|folder| !folder.exists()) {
+            return;
+        }
+        let lenders = its.lenders();
+        Files::remove_unneeded(data_dir, std::iter::once(session.to_owned()).chain(lenders), is_known);
+    }
+
+    /// The same for all sessions that `is_known` does not know: what a crash has left.
     pub fn remove_unknown(data_dir: &Path, is_known: impl Fn(&str) -> bool) {
-        let Ok(entries) = fs::read_dir(data_dir.join(FOLDER)) else { return };
-        for name in entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()) {
-            if !is_known(&name) {
-                log::info!("removes the files of {name}, a session that is gone");
-                Files::of(data_dir, &name).remove();
-            }
+        let unknown: Vec<_> = folders(data_dir).filter(|name| !is_known(name)).collect();
+        if !unknown.is_empty() {
+            log::info!("removes files of sessions that are gone: {}", unknown.join(", "));
+            Files::remove_unneeded(data_dir, unknown, is_known);
+        }
+    }
+
+    fn remove_unneeded(data_dir: &Path, names: impl IntoIterator<Item = String>, is_known: impl Fn(&str) -> bool) {
+        let mut borrowers: Vec<(String, String)> = Vec::new();
+        for name in folders(data_dir) {
+            borrowers.extend(Files::of(data_dir, &name).lenders().into_iter().map(|lender| (lender, name.clone())));
+        }
+        let is_needed = |name: &str| borrowers.iter().any(|(lender, borrower)| lender == name && is_known(borrower));
+        for name in names.into_iter().filter(|name| !is_known(name) && !is_needed(name)) {
+            Files::of(data_dir, &name).remove();
         }
     }
 
@@ -93,6 +141,12 @@ impl Files {
         }
         Err(io::Error::other(format!("there are {SAME_NAMES_MAX} files of that name")))
     }
+}
+
+/// The names of all sessions that have a folder.
+fn folders(data_dir: &Path) -> impl Iterator<Item = String> + use<> {
+    let entries = fs::read_dir(data_dir.join(FOLDER)).into_iter().flatten();
+    entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok())
 }
 
 /// A complete file under a name of its own, removed when dropped.

@@ -10,6 +10,7 @@ use super::error::Error;
 use super::events::WithSession;
 use super::events::{json, now_ms};
 use super::fanout::{Batch, Reply};
+use super::files::Files;
 use super::plain::{TITLE_CHARS_MAX, shortened};
 use super::prompt::Prompt;
 use super::record::storage_error;
@@ -17,7 +18,7 @@ use super::session::Session;
 use super::state::State;
 use crate::claude::command::{Begin, ForkPoint};
 use crate::claude::process::Exit;
-use crate::store::{Change, PromptState, SessionRow, Submission};
+use crate::store::{Change, PromptState, SessionRow, Submission, Trouble};
 
 /// What a fork gets.
 struct Cut {
@@ -69,6 +70,12 @@ impl Session {
             if let Some((prompt, _)) = &unfinished {
                 changes.push(Change::Accept(Box::new(prompt.row(key, PromptState::Written))));
                 changes.push(Change::Said(key, prompt.text.clone()));
+            }
+            // Before there is a fork: the other one may be deleted as soon as there is.
+            let files = |id: &str| Files::of(&context.data_dir, id);
+            if let Err(error) = files(&row.id).borrow_from(&files(&self.id)) {
+                log::error!("session {}: its fork cannot note whose files it needs: {error}", self.id);
+                return reply.fail(&storage_error(Trouble::Full));
             }
             // What is to be copied is on its way to the store before it.
             state.submit(&context.store);

@@ -14,8 +14,9 @@ use super::fanout::Reply;
 use super::log::{Item, Log, Range};
 use super::record::{short_form, storage_error};
 use super::session::Session;
+use super::state::State;
 use super::viewers::After;
-use crate::store::StoredEvent;
+use crate::store::{Store, StoredEvent};
 
 /// Events in one page of the history.
 pub const PAGE_EVENTS_MAX: usize = 500;
@@ -272,15 +273,19 @@ impl Session {
     /// The number after which a client wants to go on.
     ///
     /// Numbers of an earlier numbering are good as long as they were stored: a new one is begun where some may not have
-    /// been.
+    /// been, and where a terminal's conversation was copied anew.
     ///
     /// # Errors
     /// `seq_gap` for a numbering or a number that is not known any more, `bad_request` for one that was never given.
     pub(super) fn follow(&self, after: &After) -> Result<u64, Error> {
-        let last = self.with(|state, _| state.log.position().seq);
+        let (last, copy) = self.with(|state, _| (state.log.position().seq, state.copy()));
         let store = &self.context.store;
-        match &after.log_id {
-            Some(log_id) if log_id != store.log_id() => {
+        let named = after.log_id.as_deref().map(|named| named.split_once('-').unwrap_or((named, "")));
+        if named.is_some_and(|(_, named)| named != copy) {
+            return Err(foreign_log());
+        }
+        match named {
+            Some((log_id, _)) if log_id != store.log_id() => {
                 match store.last_seq_of(self.key, log_id).map_err(storage_error)? {
                     Some(known) if after.seq <= known => Ok(after.seq),
                     _ => Err(foreign_log()),
@@ -289,6 +294,21 @@ impl Session {
             _ if after.seq > last => Err(above_the_last(last)),
             _ => Ok(after.seq),
         }
+    }
+}
+
+impl State {
+    /// Names the numbering.
+    pub(super) fn log_id(&self, store: &Store) -> String {
+        match self.copy() {
+            copy if copy.is_empty() => store.log_id().to_owned(),
+            copy => format!("{}-{copy}", store.log_id()),
+        }
+    }
+
+    /// Which copy of a terminal's conversation this is: the next one counts from 1 again.
+    fn copy(&self) -> String {
+        Some(self.imported_bytes).filter(|bytes| *bytes > 0).map_or_else(String::new, |bytes| bytes.to_string())
     }
 }
 

@@ -100,6 +100,13 @@ impl State {
     }
 
     fn interrupt_answer(&mut self, prompt_id: Option<&str>, waiting: Waiting, batch: &mut Batch, session: &Session) {
+        if self.is_first(prompt_id)
+            && let Some(prompt) = self.queue.pop_front()
+        {
+            self.cancel_prompt(batch, &prompt);
+            self.changed = true;
+            return self.ok_when_stored(waiting.reply, self.still_queued());
+        }
         let other = |running: &Running| prompt_id.is_some_and(|id| id != running.prompt.id);
         if self.running.as_ref().is_some_and(other) || (prompt_id.is_some() && self.running.is_none()) {
             // What was to be stopped has ended by itself: as wanted.
@@ -128,6 +135,14 @@ impl State {
             }
             _ => self.interrupted(waiting),
         }
+    }
+
+    /// Whether the first of the queue is meant, which waits only for a process that is on its way out, or for Claude to be
+    /// done with something of its own: who has asked it takes it for the one that runs. Without a name, a turn of Claude's
+    /// own is.
+    fn is_first(&self, prompt_id: Option<&str>) -> bool {
+        let Some(first) = self.queue.front().filter(|_| self.running.is_none()) else { return false };
+        prompt_id.map_or(self.phase == Phase::Stopping, |id| first.id == id)
     }
 
     fn interrupted(&mut self, Waiting { reply, clears }: Waiting) {

@@ -87,10 +87,7 @@ impl SessionManager {
     /// Removes the files of sessions that are gone, without making anybody wait.
     fn remove_left_files(&self) {
         let context = self.context.clone();
-        // In this order: one that leaves the memory in between is in the store.
-        let is_known = move |id: &str| context.live.get(id).is_some() || !matches!(context.store.session(id), Ok(None));
-        let data_dir = self.context.data_dir.clone();
-        let work = move || Files::remove_unknown(&data_dir, is_known);
+        let work = move || Files::remove_unknown(&context.data_dir, |id| context.is_known(id));
         if let Err(error) = self.context.threads.spawn("tidy".into(), work) {
             log::warn!("no thread to remove what is left of sessions that are gone: {error}");
         }
@@ -186,7 +183,7 @@ impl SessionManager {
         {
             if session.is_reserved() {
                 self.context.live.unreserve();
-                Files::of(&self.context.data_dir, id).remove();
+                session.forget();
             }
             session.shut_down();
         }

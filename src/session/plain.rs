@@ -28,12 +28,13 @@ pub(super) fn plain(text: &str, chars: usize) -> String {
 /// six bytes in JSON.
 pub(super) fn shortened(text: &str, chars: usize) -> String {
     let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
-    let mut words = words.collect::<Vec<_>>().join(" ");
-    if let Some((at, _)) = words.char_indices().nth(chars) {
-        words.truncate(at);
-        words.push('…');
+    // No more of it is looked at than is shown: a prompt may be megabytes long.
+    let mut spaced = words.flat_map(|word| std::iter::once(' ').chain(word.chars())).skip(1);
+    let mut line: String = spaced.by_ref().take(chars).collect();
+    if spaced.next().is_some() {
+        line.push('…');
     }
-    words
+    line
 }
 
 type Chars<'a> = std::iter::Peekable<std::str::Chars<'a>>;

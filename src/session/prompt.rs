@@ -240,6 +240,9 @@ impl State {
         if let Some(error) = refusal {
             return replies.into_iter().for_each(|reply| reply.fail(&error));
         }
+        if self.deleted {
+            return replies.into_iter().for_each(|reply| reply.fail(&Error::invalid_session()));
+        }
         if std::mem::take(&mut self.reserved) {
             session.context.live.unreserve();
         }
@@ -250,9 +253,6 @@ impl State {
         let position = self.queue.len() + usize::from(self.running.is_some());
         for reply in replies {
             reply.ok(&Asked { ok: true, prompt_id: id, position });
-        }
-        if self.deleted {
-            return;
         }
         if self.ended {
             return self.cancel_prompt(batch, &prompt);

@@ -64,10 +64,23 @@ impl State {
 
     /// Hands what has happened to the store; its order is the order of the calls, under the session's lock.
     pub(super) fn submit(&mut self, store: &Store) {
-        let changes = std::mem::take(&mut self.pending);
+        let mut changes = std::mem::take(&mut self.pending);
+        if self.gone {
+            // Nobody comes to it any more: all that is left to say is that.
+            changes.retain(|change| matches!(change, Change::Delete(_)));
+        }
+        self.wrote |= !changes.is_empty();
         let done = std::mem::take(&mut self.on_stored);
         if !changes.is_empty() || !done.is_empty() {
             store.submit(Submission { changes, done, refusable: false, on_its_way: self.on_its_way.clone() });
+        }
+    }
+
+    /// It goes although nothing was ever asked in it: what its process has said is not kept either.
+    pub(super) fn forget(&mut self) {
+        self.gone = true;
+        if std::mem::take(&mut self.wrote) {
+            self.pending.push(Change::Delete(self.key));
         }
     }
 

@@ -11,6 +11,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::events::{Failure, long_json, now_ms};
 use super::fanout::{Audience, Batch};
+use super::files::Files;
 use super::state::{Choices, Context, Phase, State};
 use crate::failpoint;
 use crate::net::Crowd;
@@ -101,9 +102,18 @@ impl Session {
         // The timer holds it as well.
         if stays || !self.context.live.unload(self, 1) {
             self.with(|state, _| state.idle_since = now);
-        } else {
-            log::debug!("session {}: leaves the memory", self.id);
+            return;
         }
+        log::debug!("session {}: leaves the memory", self.id);
+        if self.is_reserved() {
+            self.forget();
+        }
+    }
+
+    /// It goes, and nothing was ever asked in it: then nothing of it stays.
+    pub(super) fn forget(&self) {
+        self.with(|state, _| state.forget());
+        Files::of(&self.context.data_dir, &self.id).remove();
     }
 
     fn schedule(&self, next: Option<Instant>) {

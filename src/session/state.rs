@@ -83,6 +83,14 @@ pub struct Context {
     pub unload_after: Option<Duration>,
 }
 
+impl Context {
+    /// Whether there is a session of that name; if in doubt, there is.
+    pub(super) fn is_known(&self, id: &str) -> bool {
+        // In this order: one that leaves the memory in between is in the store.
+        self.live.get(id).is_some() || !matches!(self.store.session(id), Ok(None))
+    }
+}
+
 /// What a client may choose for a new session.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Choices {
@@ -137,6 +145,8 @@ pub struct State {
     pub(super) arriving: usize,
     /// It went with its last viewer: nobody may come to it any more.
     pub(super) gone: bool,
+    /// The store has got something of it.
+    pub(super) wrote: bool,
     pub(super) accepting: Vec<Accepting>,
     pub(super) queue: VecDeque<Prompt>,
     pub(super) running: Option<Running>,
@@ -233,6 +243,7 @@ impl State {
             joined: 0,
             arriving: 0,
             gone: false,
+            wrote: false,
             accepting: Vec::new(),
             queue: VecDeque::new(),
             running: None,

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::catchup::Attached;
 use super::deltas::Deltas;
 use super::error::Error;
 use super::events::{SessionRegistered, StreamMark, Summary, json, long_json, now_ms};
@@ -52,6 +53,7 @@ impl Session {
             (state.last_activity, state.touched) = (now_ms(), true);
             let joining = (!state.knows(viewer.key)).then(|| state.begin_joining(viewer));
             let position = state.log.position();
+            let log_id = state.log_id(&self.context.store);
             let session = state.summary(&self.context);
             let mut batch = Batch::to(std::slice::from_ref(viewer));
             let registered = SessionRegistered {
@@ -59,7 +61,7 @@ impl Session {
                 mode: self.context.mode,
                 resumed: arrival.resumed,
                 requested: arrival.requested.as_deref(),
-                log_id: self.context.store.log_id(),
+                log_id: &log_id,
                 seq: position.seq,
                 part: position.part,
                 session: &session,
@@ -77,6 +79,7 @@ impl Session {
             joining
         });
         if let (Some(Ok(seq)), Some(joining)) = (after, joining) {
+            self.send_endings_at(viewer, seq);
             self.catch_up_from(&joining, seq);
         }
         self.prestart();
@@ -101,30 +104,36 @@ impl Session {
                 return None;
             }
             // One that is being sent what it has missed gets it by this page now, and what follows that.
-            let was_live = state.take_away(viewer.key);
+            let was = state.take_away(viewer.key);
             let joining = state.begin_joining(viewer);
             let position = state.log.position();
             let range = after.map_or(Range::Before(position.seq + 1), Range::After);
             let room = room_beside(&state.summary(&self.context));
-            Some((position, was_live, joining, room, Draft::of(&state.log, range, PAGE_EVENTS_MAX, room)))
+            Some((position, was, joining, room, Draft::of(&state.log, range, PAGE_EVENTS_MAX, room)))
         });
-        let Some((position, was_live, joining, room, draft)) = drafted else {
+        let Some((position, was, joining, room, draft)) = drafted else {
             return refused(reply, &Error::invalid_session());
         };
         failpoint::reach("page");
         let draft = match self.read_missing(draft) {
             Ok(draft) => draft.cut_to(room, &self.id),
             Err(error) => {
-                // Who did not watch it does not do so now.
-                self.with(|state, _| match was_live {
-                    true => state.go_live(&joining, None),
-                    false => drop(state.stop_joining(&joining)),
+                self.with(|state, _| match was {
+                    Attached::Live => state.go_live(&joining, None),
+                    Attached::Joining => state.go_live(&joining, Some(&error)),
+                    // Who did not watch it does not do so now.
+                    Attached::Not => drop(state.stop_joining(&joining)),
                 });
                 return refused(reply, &error);
             }
         };
+        let was_live = was == Attached::Live;
         let (in_page, page) = (draft.numbers(), draft.finish());
-        let endings = after.map_or_else(Vec::new, |after| self.missed_endings(viewer, after, position.seq));
+        let endings = after.map_or_else(Vec::new, |after| {
+            let mut endings = self.endings_at(viewer, after);
+            endings.extend(self.missed_endings(viewer, after, position.seq));
+            endings
+        });
         let behind = self.with(|state, _| {
             // It may have been deleted while the page was read.
             if state.ended && !state.is_going() {
@@ -132,11 +141,12 @@ impl Session {
                 log::info!("session {}: open again", self.id);
             }
             let now = state.log.position();
+            let log_id = state.log_id(&self.context.store);
             let behind = now.seq != position.seq;
             reply.ok(&Resumed {
                 ok: true,
                 session: state.summary(&self.context),
-                log_id: self.context.store.log_id(),
+                log_id: &log_id,
                 seq: position.seq,
                 // The deltas that follow are those since the last event: of earlier ones the next event has the text.
                 part: if behind { 0 } else { now.part },

@@ -5,7 +5,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Proxy, Random } from "./proxy.mjs";
-import { badAgent, chunksOf, must, next, openClient, startServer, waitFor } from "./support.mjs";
+import {
+  badAgent, chunksOf, connect, must, next, openClient, startServer, waitFor, within,
+} from "./support.mjs";
 
 const RECONNECTS = Number(process.env.CSM_TEST_RECONNECTS ?? 1000);
 const SEED = Number(process.env.CSM_TEST_SEED ?? Date.now() % 2 ** 32);
@@ -206,6 +208,30 @@ test("a new connection recovers while the old one looks alive", async (t) => {
     assert.equal(chunksOf(socket, promptId).join(""), response.fullResponse, transport);
     assert.equal((await must(socket, "getSession", { sessionId })).session.viewers, 1, transport);
   }
+});
+
+test("whoever comes back is not left waiting for one who does not read", async (t) => {
+  // No heartbeat ends the one that does not read.
+  const server = await startServer(t, { args: [...badAgent(), "--outbox-bytes-max=256k"] });
+  const client = await recovering(t, server);
+  const { socket, sessionId } = client;
+  await must(socket, "askClaudeCode", { sessionId, prompt: "words 3" });
+  await waitFor(socket, "claudeResponse");
+  const { socket: stuck } = await connect(t, server, { sessionId, stream: "events" });
+  // Away: Claude waits for the other one alone.
+  client.proxy.refusing = true;
+  const gone = next(socket, "disconnect");
+  client.proxy.fault("cut");
+  await gone;
+  // Of these lines the one that comes back has missed nothing: it says nothing by coming.
+  const { promptId } = await must(stuck, "askClaudeCode", { sessionId, prompt: "lines 1000 20000" });
+  stuck.io.engine.transport.ws._socket.pause();
+  await sleep(1_000);
+  const back = next(socket, "connect");
+  client.proxy.refusing = false;
+  await back;
+  assert.equal(socket.recovered, true);
+  await within(waitFor(socket, "claudeResponse", (data) => data.promptId === promptId), "the answer");
 });
 
 test("who is away for too long is not recovered", async (t) => {

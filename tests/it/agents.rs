@@ -301,7 +301,8 @@ fn a_turn_of_the_agents_own_that_does_not_end_is_stopped() {
     assert_eq!(scene.turn(&[init(), result(), init(), delta])["status"], "done");
     scene.client.wait_event("claudeStreamChunk", |chunk| chunk["text"] == "mine");
     let [unwanted, wanted] = ["words 2", "words 3"].map(|prompt| scene.ask(prompt));
-    scene.client.must("cancelPrompt", scene.data(json!({"promptId": unwanted})));
+    // Next to nothing of a client's it is the one that runs, and is stopped by its name.
+    scene.client.must("interruptClaude", scene.data(json!({"promptId": unwanted})));
     let response = scene.client.wait_response(&unwanted);
     assert_eq!((&response["status"], &response["fullResponse"]), (&json!("interrupted"), &json!("")));
     assert_eq!(scene.summary()["state"], "busy");

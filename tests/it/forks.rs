@@ -292,3 +292,31 @@ fn a_question_that_is_open_ends_in_a_fork() {
     assert_eq!(scene.client.must_fail("answerPermission", late)["behavior"], "cancelled");
     scene.finish();
 }
+
+/// The fork's conversation names them by their paths.
+#[test]
+fn files_of_a_session_stay_as_long_as_a_fork_of_it() {
+    let scene = scene(bad("proper"));
+    let folder = |id: &str| scene.server.workspace().data().join("sessions").join(id);
+    let file =
+        json!({"name": "a.bin", "mediaType": "application/octet-stream", "data": {"_placeholder": true, "num": 0}});
+    let data = scene.data(json!({"prompt": "content", "attachments": [file]}));
+    let ack = scene.client.wait_ack(scene.client.start_emit_binary("askClaudeCode", data, &[b"content"]));
+    scene.client.wait_response(ack["promptId"].as_str().expect("a name"));
+    let lent = folder(&scene.id).join("files/a.bin");
+    let fork = |of: &str| -> String {
+        let made = scene.client.must("forkSession", json!({"sessionId": of}));
+        made["session"]["sessionId"].as_str().expect("an id").to_owned()
+    };
+    let delete = |id: &str| scene.client.must("deleteSession", json!({"sessionId": id}));
+    let first = fork(&scene.id);
+    let of_fork = fork(&first);
+    delete(&scene.id);
+    assert!(lent.exists());
+    delete(&first);
+    assert!(lent.exists(), "the fork's fork knows of it");
+    assert!(!folder(&first).exists());
+    delete(&of_fork);
+    assert!(!folder(&scene.id).exists() && !folder(&of_fork).exists(), "nobody does");
+    scene.server.stop();
+}

@@ -18,6 +18,7 @@ mod restart;
 mod scene;
 mod sizes;
 mod store;
+mod terminal;
 mod titles;
 mod uploads;
 mod versions;

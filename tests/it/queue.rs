@@ -178,6 +178,45 @@ fn a_permission_outlives_neither_its_process_nor_an_interrupt() {
     }
 }
 
+/// Who asks while the process is on its way out takes the prompt for the one that runs, and so it is stopped like one.
+#[test]
+fn a_prompt_that_waits_for_the_end_of_the_last_process_can_be_stopped() {
+    for named in [true, false] {
+        let scene = scene(bad("ignore-eof").arg("--stop-grace=1s"));
+        scene.text("pid");
+        let closing = scene.client.start_emit("closeSession", scene.data(json!({})));
+        scene.client.wait_event("sessionUpdated", |session| session["state"] == "stopping");
+        scene.client.must("resumeSession", scene.data(json!({})));
+        let [first, second] = ["words 2", "words 3"].map(|prompt| scene.ask(prompt));
+        let which = if named { json!({"promptId": first}) } else { json!({}) };
+        assert_eq!(scene.client.must("interruptClaude", scene.data(which))["stillQueued"], json!([second]));
+        let response = scene.client.wait_response(&first);
+        assert_eq!((&response["status"], &response["fullResponse"]), (&json!("interrupted"), &json!("")));
+        scene.client.wait_ack(closing);
+        assert_eq!(scene.client.wait_response(&second)["fullResponse"], "w1 w2 w3");
+        scene.finish();
+    }
+}
+
+/// A prompt that the store has not got yet when its session is deleted is refused, not forgotten.
+#[test]
+fn a_prompt_that_is_overtaken_by_the_delete_is_refused() {
+    let place = Arc::new(Workspace::new());
+    let [armed, until] = ["armed", "until"].map(|name| place.root().join(name));
+    let server = bad("proper").workspace(&place).env("CSM_FAILPOINT", "hold:before-commit:1");
+    let server = server.env("CSM_FAILPOINT_SINCE", armed.display().to_string());
+    let scene = scene(server.env("CSM_FAILPOINT_UNTIL", until.display().to_string()));
+    make(&armed);
+    let asked = scene.client.start_emit("askClaudeCode", scene.data(json!({"prompt": "hi"})));
+    scene.server.wait_log("held at before-commit");
+    let deleted = scene.client.start_emit("deleteSession", scene.data(json!({})));
+    // What comes behind it is answered: so the delete is under way.
+    scene.client.must("listSessions", json!({}));
+    make(&until);
+    assert_eq!(scene.client.wait_ack(asked)["error"]["code"], "invalid_session");
+    assert_eq!(scene.client.wait_ack(deleted)["ok"], true);
+}
+
 /// What was acknowledged is on the disk: or the next server would run what was taken out of the queue.
 #[test]
 fn a_cleared_queue_is_acknowledged_when_it_is_stored() {

@@ -51,6 +51,13 @@ pub(super) struct Sent {
     pub under_way: u64,
 }
 
+impl Sent {
+    /// Of both.
+    pub fn all(&self) -> u64 {
+        self.taken + self.under_way
+    }
+}
+
 /// What the system knows of it: nothing, where it does not say.
 #[cfg(target_os = "linux")]
 pub(super) fn sent(socket: &TcpStream) -> Sent {

@@ -388,6 +388,33 @@ fn spoil(place: &Workspace, sql: &str) {
     database.execute_batch(sql).expect("spoiled");
 }
 
+#[test]
+fn where_sessions_may_not_work_any_more_nothing_is_started() {
+    let place = place();
+    let [first, second] = ["first", "second"].map(|name| place.root().join(name));
+    for folder in [&first, &second] {
+        fs::create_dir(folder).expect("a folder");
+    }
+    let allow = |folder: &Path| format!("--allow-root={}", folder.display());
+    let server = on(&place).args([allow(&place.work()), allow(&first)]).start();
+    let (asking, _) = client(&server, json!({}));
+    let made = asking.must("createSession", json!({"cwd": first}))["session"]["sessionId"].clone();
+    let session = made.as_str().expect("an id");
+    assert_eq!(answered(&asking, session, "p1", "cwd")["fullResponse"], first.display().to_string());
+    stop(server);
+    let server = on(&place).args([allow(&place.work()), allow(&second)]).start();
+    let (asking, _) = client(&server, json!({}));
+    ask_as(&asking, session, "p2", "cwd");
+    let response = asking.wait_response("p2");
+    assert_eq!(response["status"], "failed");
+    assert!(response["error"].as_str().expect("why").contains("is not below any --allow-root"), "{response}");
+    stop(server);
+    let server = on(&place).args([allow(&place.work()), allow(&first)]).start();
+    let (asking, _) = client(&server, json!({}));
+    assert_eq!(answered(&asking, session, "p3", "cwd")["status"], "done");
+    stop(server);
+}
+
 /// Who is refused does not watch: or the session would have a viewer that never goes.
 #[test]
 fn whoever_cannot_be_shown_a_session_does_not_watch_it() {

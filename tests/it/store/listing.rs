@@ -239,6 +239,33 @@ fn files_of_a_session_that_was_never_used_go_with_it() {
     assert_eq!(server.stop().code(), Some(0));
 }
 
+/// Not even what a process says that was started before there was anything to do.
+#[test]
+fn nothing_is_kept_of_a_session_that_was_never_used() {
+    let place = place();
+    let server = super::on_with(&place, "exit-at-once").arg("--prestart=2").start();
+    for _ in 0..3 {
+        let (client, session) = client(&server, json!({}));
+        client.wait_event("notice", |_| true);
+        client.must("renameSession", json!({"sessionId": session, "title": "not used"}));
+        client.disconnect();
+    }
+    let (asking, session) = client(&server, json!({}));
+    super::ask_as(&asking, &session, "p1", "hi");
+    asking.wait_response("p1");
+    let others = |table: &str| -> u64 {
+        let of = "SELECT count(*) FROM events WHERE key >> 32 NOT IN (SELECT key FROM sessions)";
+        let sql = if table == "events" {
+            of.to_owned()
+        } else {
+            format!("SELECT count(*) FROM {table} WHERE search MATCH 'used'")
+        };
+        super::database(&place).query_row(&sql, [], |row| row.get(0)).expect("a number")
+    };
+    eventually("no rows of others", DEADLINE, || others("events") == 0 && others("search") == 0);
+    stop(server);
+}
+
 #[test]
 fn a_fork_has_the_past_and_its_own_future() {
     for (end, _) in super::ENDS {

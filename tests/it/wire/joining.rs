@@ -127,6 +127,44 @@ fn a_viewer_that_comes_at_the_very_end_of_an_answer_is_promised_no_deltas() {
     assert!(seen.iter().any(|event| event.data["event"]["type"] == "result"));
 }
 
+/// Its notice has the number that a client comes back with, the response has none of its own.
+#[test]
+fn a_response_right_behind_the_last_event_seen_is_sent_again() {
+    for stored in [false, true] {
+        let place = Arc::new(Workspace::new());
+        let start = || builder().workspace(&place).start();
+        let first = start();
+        let (asking, session) = text_client(&first);
+        asking.ask_and_wait(&session, "words 2");
+        let done = asking.events_named("claudeResponse")[0]["seq"].clone();
+        let prompt = asking.ask(&session, "crash 3");
+        let response = asking.wait_response(&prompt);
+        let notice = asking.events_named("notice").last().expect("why")["seq"].clone();
+        assert_eq!(response["seq"], notice);
+        let log_id = asking.registered()["logId"].clone();
+        let server = if stored {
+            first.stop();
+            start()
+        } else {
+            first
+        };
+        let after = |seq: &Value, stream: &str| {
+            let auth = json!({"sessionId": session, "afterSeq": seq, "logId": log_id, "stream": stream});
+            let back = server.connect(auth);
+            settle(&back, &session);
+            back.events_named("claudeResponse")
+        };
+        assert_eq!(after(&notice, "text"), std::slice::from_ref(&response), "{stored}");
+        assert_eq!(after(&notice, "events"), [Value::Null; 0], "{stored}");
+        // Who has its number from the response itself has seen it.
+        assert_eq!(after(&done, "text"), std::slice::from_ref(&response), "{stored}");
+        let resumer = server.connect(json!({}));
+        resumer.must("resumeSession", json!({"sessionId": session, "afterSeq": notice, "logId": log_id}));
+        assert_eq!(resumer.wait_response(&prompt), response);
+        server.stop();
+    }
+}
+
 /// Events that came behind the acknowledgement, by their numbers.
 fn seqs_behind(client: &Client, ack: u64) -> Vec<u64> {
     let text = |received: Received| match received.frame {

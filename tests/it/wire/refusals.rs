@@ -319,6 +319,17 @@ fn a_flood_of_events_is_refused_and_forgiven() {
     eventually("forgiven", DEADLINE, || client.emit_with_ack("listSessions", json!({}))["ok"] == true);
 }
 
+#[test]
+fn a_session_that_is_deleted_unused_gives_its_place_back() {
+    let server = builder().arg("--max-sessions=2").start();
+    for _ in 0..5 {
+        let client = server.connect(json!({}));
+        client.must("deleteSession", json!({"sessionId": client.session_id()}));
+        client.disconnect();
+    }
+    eventually("none is counted", DEADLINE, || health(&server)["sessions"] == 0);
+}
+
 /// Not so fast: at most 50 events in a second.
 fn must_in_time(client: &Client, event: &str, data: &Value) -> Value {
     loop {

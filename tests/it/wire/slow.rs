@@ -66,6 +66,12 @@ fn written(pid: i32) -> u64 {
     io.lines().find_map(|line| line.strip_prefix("wchar: ")?.parse().ok()).unwrap_or(0)
 }
 
+/// Whether the process has a thread of that name.
+fn has_thread(pid: i32, name: &str) -> bool {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    tasks.filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok()).any(|comm| comm.trim_end() == name)
+}
+
 #[test]
 fn a_lone_slow_client_paces_the_agent_and_loses_nothing() {
     for stream in ["text", "events"] {
@@ -98,8 +104,8 @@ fn a_lone_slow_client_paces_the_agent_and_loses_nothing() {
 /// What is there already waits for it, and what is not there yet as well.
 #[test]
 fn a_lone_client_that_catches_up_paces_the_agent_too() {
-    // More than the kernel keeps for one connection: of each 280 kB are stored.
-    const HISTORY: u64 = 12;
+    // Far more than the kernel keeps for one connection.
+    const HISTORY: u64 = 30;
     let server = builder().arg("--outbox-bytes-max=256k").start();
     let (asking, session) = text_client(&server);
     for _ in 0..HISTORY {
@@ -107,6 +113,7 @@ fn a_lone_client_that_catches_up_paces_the_agent_too() {
     }
     let back = server.connect(json!({"sessionId": session, "stream": "events", "afterSeq": 0}));
     back.pause_reading();
+    eventually("it waits for room", DEADLINE, || has_thread(server.pid(), "catch-up"));
     asking.emit("askClaudeCode", json!({"sessionId": session, "prompt": "words 60000"}));
     asking.wait_event("sessionUpdated", |data| data["state"] == "busy" && data["turns"] == HISTORY);
     asking.disconnect();
@@ -114,7 +121,7 @@ fn a_lone_client_that_catches_up_paces_the_agent_too() {
     eventually("the agent stands still", DEADLINE, || {
         let written = || server.started().iter().map(|agent| written(agent.pid)).sum::<u64>();
         let before = written();
-        std::thread::sleep(std::time::Duration::from_millis(300));
+        std::thread::sleep(std::time::Duration::from_millis(600));
         written() == before
     });
     assert_eq!(observer.must("getSession", json!({"sessionId": session}))["session"]["state"], "busy");
