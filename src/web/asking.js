@@ -1,7 +1,7 @@
 // What Claude asks, pinned above the composer: permissions, questions, plans. The first answer of all clients counts.
 
 import { nameOf } from "./conversation/words.js";
-import { byId, h, keep } from "./dom.js";
+import { button, byId, h, keep } from "./dom.js";
 import { permissionCard } from "./permission.js";
 import { planCard, questionCard } from "./questions.js";
 import { complain } from "./toasts.js";
@@ -99,6 +99,39 @@ export class Asking {
         if (conversation?.questions.get(id)?.resolved && conversation.questions.delete(id)) this.#draw();
     }
 
+    /**
+     * Whatever Claude sends: one question must not take the others down.
+     * @param {Question} question
+     * @param {(answer: object) => Promise<void>} answer
+     */
+    #parts(question, answer) {
+        const make = (Object.hasOwn(KINDS, question.toolName) && KINDS[question.toolName]) || permissionCard;
+        const cwd = this.#app.conversations.get(question.sessionId)?.summary?.cwd ?? "";
+        try {
+            return question.request ? make(question, answer, cwd) : bareCard(question, answer);
+        } catch {
+            return bareCard(question, answer);
+        }
+    }
+
+    /**
+     * @param {Question} question
+     * @param {HTMLElement} card
+     * @param {(answer: object) => Promise<void>} answer
+     */
+    async #fetch(question, card, answer) {
+        const whole = await this.#app.fetchEvent(question.sessionId, question.seq);
+        const note = card.querySelector("p");
+        if (!whole?.request && note) note.textContent = "What it would do is too large to be shown, and cannot be had now.";
+        if (!whole?.request || question.resolved) return;
+        Object.assign(question, whole);
+        const focused = card.contains(document.activeElement);
+        const id = card.querySelector("h2")?.id ?? "";
+        card.replaceChildren(...this.#parts(question, answer));
+        /** @type {HTMLElement} */ (card.querySelector("h2")).id = id;
+        if (focused) /** @type {HTMLElement | null} */ (card.querySelector("button"))?.focus();
+    }
+
     /** @param {Question} question */
     #make(question) {
         const { requestId, sessionId } = question;
@@ -118,8 +151,9 @@ export class Asking {
                 this.#draw();
             }
         };
-        const make = KINDS[question.toolName] ?? permissionCard;
-        card.append(...make(question, answer, this.#app.conversations.get(sessionId)?.summary?.cwd ?? ""));
+        card.append(...this.#parts(question, answer));
+        // One that is too large for the socket is fetched; until then it can be refused.
+        if (!question.request) void this.#fetch(question, card, answer);
         const heading = /** @type {HTMLElement} */ (card.querySelector("h2"));
         heading.id = `ask-${requestId}`;
         card.setAttribute("aria-labelledby", heading.id);
@@ -127,8 +161,22 @@ export class Asking {
     }
 }
 
+/**
+ * Of a question of which it is not known what it is about.
+ * @param {Question} question
+ * @param {(answer: object) => Promise<void>} answer
+ * @returns {HTMLElement[]}
+ */
+function bareCard({ toolName }, answer) {
+    return [
+        h("h2", null, "Claude wants to use ", h("strong", null, nameOf(toolName))),
+        h("p", { class: "dim" }, "What it would do is large: it is being fetched."),
+        h("div", { class: "answers row wrap" }, button("Deny", () => void answer({ behavior: "deny" }))),
+    ];
+}
+
 /** @param {Question} question */
 function told({ resolved, toolName, request }) {
-    const name = request.display_name ?? nameOf(toolName);
+    const name = request?.display_name ?? nameOf(toolName);
     return `${name}: ${resolved?.behavior === "allow" ? "allowed" : "denied"} elsewhere`;
 }

@@ -11,6 +11,9 @@ const TRIES_MAX = 5;
 
 const SHOWN_MAX = 20;
 
+/** What is longer is no path. */
+const QUERY_CHARS_MAX = 200;
+
 /** @typedef {{text: string, label: string, hint?: string, goesOn?: boolean}} Choice `goesOn`: more may follow */
 
 export class Completion {
@@ -62,8 +65,9 @@ export class Completion {
         }
         // One with white space in its name stands in quotes.
         const file = /(?:^|\s)(@(?:"([^"]*)|(\S*)))$/.exec(before);
-        if (!file) return this.close();
-        const query = file[2] ?? file[3] ?? "";
+        const query = file?.[2] ?? file?.[3] ?? "";
+        // Behind a quote that is not closed may be anything.
+        if (!file || query.length > QUERY_CHARS_MAX) return this.close();
         const asked = ++this.#asked;
         const find = async (/** @type {number} */ tries) => {
             const wanted = { sessionId: conversation.id, query };

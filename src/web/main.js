@@ -38,7 +38,7 @@ export class App {
         new Attention(this);
         this.#view = new ConversationView(this.#log, {
             loadOlder: () => this.conversations.loadOlder(),
-            fetchEvent: (seq) => this.#fetchEvent(seq),
+            fetchEvent: (seq) => this.fetchEvent(this.conversations.current?.id, seq),
             jumpButton: /** @type {HTMLButtonElement} */ (byId("jump")),
         });
         this.conversations.onSwitch.listen(() => this.#switched());
@@ -181,9 +181,12 @@ export class App {
         if (matchMedia("(pointer: fine)").matches && !document.querySelector("dialog[open]")) this.composer.focus();
     }
 
-    /** @param {number} seq an event too large for the socket */
-    async #fetchEvent(seq) {
-        const id = this.conversations.current?.id;
+    /**
+     * An event that is too large for the socket.
+     * @param {string | undefined} id
+     * @param {number} seq
+     */
+    async fetchEvent(id, seq) {
         const response = await fetch(new URL(`api/sessions/${id}/events/${seq}`, document.baseURI), {
             headers: { Authorization: `Bearer ${token()}` },
         }).catch(() => null);

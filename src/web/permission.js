@@ -64,12 +64,13 @@ export function permissionCard(question, answer, cwd) {
         });
     closes(denial, deny);
     closes(editing, edit);
-    const outside = request.blocked_path && within(request.blocked_path, cwd) === request.blocked_path;
+    const blocked = typeof request.blocked_path === "string" ? plainPath(request.blocked_path) : "";
+    const outside = blocked && blocked !== cwd && within(blocked, cwd) === blocked;
     return [
         h("h2", null, "Claude wants to use ", h("strong", null, name)),
         typeof description === "string" && description && h("p", { class: "dim" }, description),
         reason && h("p", { class: "dim" }, reason),
-        outside && h("p", { class: "dim" }, `Outside of where it may work: ${request.blocked_path}`),
+        outside && h("p", { class: "dim" }, `Outside of where it may work: ${blocked}`),
         shownInput(toolName, input, description, cwd),
         // What refuses is as near as what allows.
         h("div", { class: "answers row wrap" },
@@ -80,17 +81,21 @@ export function permissionCard(question, answer, cwd) {
     ].filter((part) => typeof part === "object");
 }
 
+/** @type {{[destination: string]: string}} */
+const PLACES = {
+    session: "in this session",
+    localSettings: "in this project, for you",
+    projectSettings: "in this project, for everybody",
+    userSettings: "everywhere",
+};
+
 /**
  * What "always" would mean, in words.
  * @param {import("./wire.js").Suggestion} suggestion
  */
 function spelled({ type, rules, behavior, mode, directories, destination }) {
-    const where = {
-        session: "in this session",
-        localSettings: "in this project, for you",
-        projectSettings: "in this project, for everybody",
-        userSettings: "everywhere",
-    }[destination ?? "session"] ?? `in ${destination}`;
+    const place = destination ?? "session";
+    const where = Object.hasOwn(PLACES, place) ? PLACES[place] : `in ${place}`;
     const named = (rules ?? []).map(({ toolName, ruleContent }) => toolName + (ruleContent ? `(${ruleContent})` : ""));
     if (type === "setMode") return `Allow, and ${allowsMode(mode ?? "")} ${where}`;
     if (type === "addDirectories") return `Always allow ${(directories ?? []).join(", ")} ${where}`;
@@ -98,33 +103,77 @@ function spelled({ type, rules, behavior, mode, directories, destination }) {
     return `Allow, and ${type} ${[...named, ...(directories ?? [])].join(", ")} ${where}`;
 }
 
-/** Fields that are shown as what they do to a file. */
-const CHANGES = new Set(["file_path", "notebook_path", "old_string", "new_string", "edits", "content", "new_source"]);
+/** Of each tool that changes a file, the fields of which its change is made. @type {{[tool: string]: string[]}} */
+const CHANGES = {
+    Edit: ["file_path", "old_string", "new_string"],
+    MultiEdit: ["file_path", "edits"],
+    Write: ["file_path", "content"],
+    NotebookEdit: ["notebook_path", "new_source"],
+};
+
+/** Those that say nothing where they are false. */
+const OFF = new Set(["replace_all", "run_in_background"]);
 
 /**
- * The input: changes of a file as such, all else field by field. Nothing of it is left out but what says nothing.
+ * The input: a change of a file as such, all else field by field. What is not shown is what says nothing.
  * @param {string} toolName
  * @param {{[name: string]: any}} input
  * @param {unknown} description what is said of it already
  * @param {string} cwd
  */
 function shownInput(toolName, input, description, cwd) {
-    const changes = changesOf(toolName, input);
-    const path = input.file_path ?? input.notebook_path;
-    const shown = changes && [
-        h("p", { class: "mono" }, within(String(path ?? ""), cwd)),
-        changes.map(([before, after]) => diff(hunks(lineDiff(before, after)), false)),
-    ];
+    const change = shownChange(toolName, input, cwd);
+    const done = new Set(change && CHANGES[toolName]);
     const fields = Object.entries(input).filter(([name, value]) =>
-        !(changes && CHANGES.has(name)) && value !== false && !(name === "description" && value === description));
+        !done.has(name) && !(value === false && OFF.has(name)) && !(name === "description" && value === description));
     const listed = fields.map(([name, value]) => {
         const text = typeof value === "string" ? value : JSON.stringify(value, null, 2);
         // A command needs no name.
         const named = name !== "command" && h("dt", { class: "dim small" }, name);
         return h("div", null, named, h("dd", null, h("pre", null, text)));
     });
-    return h("div", { class: "input", tabindex: 0, role: "group", "aria-label": "Input" }, shown,
+    return h("div", { class: "input", tabindex: 0, role: "group", "aria-label": "Input" }, change,
         listed.length > 0 && h("dl", null, listed));
+}
+
+/**
+ * Only where all of it is as expected: otherwise the fields are shown as they are.
+ * @param {string} toolName
+ * @param {{[name: string]: any}} input
+ * @param {string} cwd
+ */
+function shownChange(toolName, input, cwd) {
+    if (!Object.hasOwn(CHANGES, toolName)) return null;
+    const fields = CHANGES[toolName] ?? [];
+    const edits = toolName === "MultiEdit" ? input.edits : [input];
+    const texts = fields.filter((name) => name !== "edits").map((name) => input[name]);
+    const isText = (/** @type {unknown} */ value) => typeof value === "string";
+    const isEdit = (/** @type {any} */ edit) => isText(edit?.old_string) && isText(edit?.new_string);
+    if (!texts.every(isText) || !Array.isArray(edits) || (toolName === "MultiEdit" && !edits.every(isEdit))) return null;
+    const changes = changesOf(toolName, input) ?? [];
+    return [
+        h("p", { class: "mono" }, within(texts[0], cwd)),
+        changes.map(([before, after]) => {
+            const rows = hunks(lineDiff(before, after));
+            // Nothing but the last line's end.
+            const same = rows.length === 0 && before !== after;
+            return same ? h("p", { class: "dim" }, "Only the end of the last line changes.") : diff(rows, false);
+        }),
+    ];
+}
+
+/**
+ * A path without `.` and `..`.
+ * @param {string} path
+ */
+function plainPath(path) {
+    /** @type {string[]} */
+    const parts = [];
+    for (const part of path.split("/")) {
+        if (part === "..") parts.pop();
+        else if (part !== "" && part !== ".") parts.push(part);
+    }
+    return `/${parts.join("/")}`;
 }
 
 /** @param {string} text */

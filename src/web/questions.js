@@ -75,9 +75,10 @@ export function planCard({ input, suggestions }, answer) {
     const modes = (suggestions ?? []).filter(({ type }) => type === "setMode");
     const form = h("form", null, plan, why, h("div", { class: "answers row wrap" },
         button("Approve the plan", () => void answer({ behavior: "allow" }), { class: "primary" }),
-        modes.map((mode) => button(`Approve, and ${allowsMode(mode.mode ?? "")}`, () =>
-            void answer({ behavior: "allow", updatedPermissions: [mode] }))),
-        h("button", { type: "submit" }, "Keep planning")));
+        h("button", { type: "submit" }, "Keep planning")),
+    modes.length > 0 && h("div", { class: "row wrap" }, modes.map((mode) => button(
+        `Approve, and ${allowsMode(mode.mode ?? "")}`,
+        () => void answer({ behavior: "allow", updatedPermissions: [mode] })))));
     form.addEventListener("submit", (event) => {
         event.preventDefault();
         void answer({ behavior: "deny", message: why.value.trim() || "The user wants to go on planning." });

@@ -15,14 +15,14 @@ import { lastPart, money, STATES, stateOf, titleOf } from "./words.js";
 const DEMO = "This is the demo agent, not Claude. For Claude, install Claude Code on the server's machine, log in, and " +
     "restart the server.";
 
-/** Before the code, in the name of a banner. */
-const FAILURE = "failure-";
-
 /** @type {{[status: string]: string}} */
 const TODO = { completed: "Done: ", in_progress: "Now: " };
 
 /** Work that takes no longer needs no clock; from here on seconds are whole. */
 const SHOWN_AFTER_MS = 9_950;
+
+/** Clocks that go further apart tell nothing of each other. */
+const SKEW_MAX_MS = 60_000;
 
 const CONNECTION = {
     connecting: "Connecting",
@@ -96,10 +96,11 @@ export class Status {
     #elapsed(summary) {
         const id = summary && summary.state === "busy" && !summary.retrying ? summary.sessionId : "";
         if (id !== this.#working.id) {
-            // Who comes later knows it by the prompt's time.
+            // Who comes later knows it by the prompt's time, if this clock goes as the server's: it was active just now.
             const asked = this.#app.conversations.current?.transcript.items.findLast(({ kind }) => kind === "prompt");
-            const since = id && summary?.running && asked?.time ? Math.min(asked.time, Date.now()) : Date.now();
-            this.#working = { id, since };
+            const skewed = Math.abs(Date.now() - (summary?.lastActivity ?? 0)) > SKEW_MAX_MS;
+            const known = id && summary?.running && asked?.time && !skewed;
+            this.#working = { id, since: known ? Math.min(asked.time ?? 0, Date.now()) : Date.now() };
         }
         const passed = Date.now() - this.#working.since;
         setText(byId("elapsed"), id && passed >= SHOWN_AFTER_MS ? duration(passed) : "");
@@ -197,10 +198,13 @@ export class Status {
             // Of trouble with the model the conversation tells more.
             const advice = adviceFor(code);
             const text = advice ? `${troubleOf(code)}. ${advice}` : sentence(message);
-            banners.push({ key: FAILURE + code, kind: "bad", canClose: true, text, more: stderr });
-        } else {
+            const key = `failure-${summary.sessionId}-${code}`;
+            banners.push({ key, kind: "bad", canClose: true, text, more: stderr });
+        } else if (summary) {
             // The next one is news again.
-            for (const key of this.#closed) if (key.startsWith(FAILURE)) this.#closed.delete(key);
+            const old = [...this.#closed].filter((key) => key.startsWith(`failure-${summary.sessionId}-`));
+            for (const key of old) this.#closed.delete(key);
+            if (old.length > 0) this.#keepClosed();
         }
         const limit = summary?.rateLimit;
         if (limit && limit.status !== "allowed") {
@@ -228,9 +232,13 @@ export class Status {
     /** @param {string} key */
     #close(key) {
         this.#closed.add(key);
-        keptInTab.set("closed", [...this.#closed].join(" "));
+        this.#keepClosed();
         this.#draw();
         byId("message").focus();
+    }
+
+    #keepClosed() {
+        keptInTab.set("closed", [...this.#closed].join(" "));
     }
 }
 

@@ -48,8 +48,10 @@ export interface Item {
     data: any;
 }
 
+/** One that is too large for the socket has no more than its names, and `truncated`. */
 export interface Question {
     sessionId: string;
+    seq: number;
     requestId: string;
     toolName: string;
     input: { [name: string]: any };

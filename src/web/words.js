@@ -67,7 +67,7 @@ const ALLOWED = {
  * @param {string} mode
  */
 export function allowsMode(mode) {
-    return ALLOWED[mode] ?? `mode “${mode}”`;
+    return (Object.hasOwn(ALLOWED, mode) && ALLOWED[mode]) || `mode “${mode}”`;
 }
 
 /**

@@ -95,6 +95,77 @@ atBothSizes("what would be changed is shown as such, and refusing is as near as 
   assert.equal(await page.locator("#asking").evaluate((section) => section.scrollTop), 0);
 });
 
+atBothSizes("nothing that matters of an input is left out, whatever it looks like", async (t, size) => {
+  const { server, page } = await openPage(t, size, { args: badAgent() });
+  const work = join(server.root, "work");
+  const cases = [
+    [{ tool_name: "mcp__hub__create", input: { name: "mine", private: false } }, ["private", "false"]],
+    [{ tool_name: "Edit", input: { file_path: "/a", old_string: "x", new_string: "y", content: "more" } }, ["content", "more"]],
+    [{ tool_name: "Write", input: { file_path: "/a", content: { odd: 1 } } }, [/"odd": 1/]],
+    [{ tool_name: "Edit", input: { file_path: "/a", old_string: "a", new_string: "a\n" } }, ["Only the end of the last line changes."]],
+    [{ tool_name: "Bash", input: { command: "ls" }, blocked_path: `${work}/../../etc/passwd` }, [/^Outside of where it may work: \/(?!.*\.\.)/]],
+    [{ tool_name: "constructor", input: { a: "b" }, permission_suggestions: [{ type: "setMode", mode: "toString", destination: "valueOf" }] },
+      ["constructor", "Allow, and mode “toString” in valueOf"]],
+  ];
+  for (const [body, texts] of cases) {
+    await request(page, body);
+    await settled(page);
+    for (const text of texts) await cards(page).getByText(text).first().waitFor();
+    await button(page, "Allow once").click();
+    await cards(page).first().waitFor({ state: "detached" });
+  }
+  await request(page, { tool_name: "Bash", input: { command: "ls" }, blocked_path: work });
+  assert.equal(await cards(page).getByText(/Outside/).count(), 0);
+});
+
+atBothSizes("a question that is too large for the socket is fetched, and takes no other down", async (t, size) => {
+  const { server, page } = await openPage(t, size, { args: badAgent() });
+  const input = { file_path: "/large.txt", content: `first line\n${"x".repeat(99)}\n`.repeat(5_000) };
+  const questions = [{ request_id: "large", input, tool_name: "Write" }, { request_id: "small", input: { command: "ls" }, tool_name: "Bash" }];
+  const lines = questions.map(({ request_id, ...asked }) => JSON.stringify({ type: "control_request", request_id,
+    request: { subtype: "can_use_tool", agent_id: "agent", ...asked } }));
+  const file = join(server.root, "questions");
+  writeFileSync(file, lines.map((line) => `${line}\n`).join(""));
+  await ask(page, `raw ${file}`);
+  await cards(page).nth(1).waitFor();
+  await isInState(page, "Waits for your answer");
+  await cards(page).first().locator("tr.added").getByText("first line").first().waitFor();
+  await page.reload();
+  await cards(page).first().locator("tr.added").getByText("first line").first().waitFor();
+  await settled(page);
+  await button(page, "Allow once").first().click();
+  await cards(page).nth(1).waitFor({ state: "detached" });
+  await cards(page).getByText("ls", { exact: true }).waitFor();
+});
+
+atBothSizes("on a small screen a long plan can be read, and what has the focus is seen", async (t, size) => {
+  const { page } = await openPage(t, size, { args: badAgent() });
+  const plan = Array.from({ length: 40 }, (_, at) => `${at + 1}. Step number ${at}`).join("\n");
+  const modes = ["acceptEdits", "default"].map((mode) => ({ type: "setMode", mode, destination: "session" }));
+  await page.setViewportSize({ width: size === "wide" ? 640 : 360, height: 420 });
+  await request(page, { tool_name: "ExitPlanMode", input: { plan }, permission_suggestions: modes });
+  const line = cards(page).getByText("Step number 20");
+  await line.scrollIntoViewIfNeeded();
+  const isSeen = (element) => {
+    const { left, top, height, width } = element.getBoundingClientRect();
+    const there = document.elementFromPoint(left + Math.min(width / 2, 20), top + height / 2);
+    return element === there || element.contains(there) || there?.contains(element);
+  };
+  assert.ok(await line.evaluate(isSeen));
+  await page.setViewportSize({ width: size === "wide" ? 640 : 360, height: 740 });
+  await button(page, "Keep planning").click();
+  await cards(page).first().waitFor({ state: "detached" });
+  const options = Array.from({ length: 8 }, (_, at) => ({ label: `Option ${at}` }));
+  await request(page, { tool_name: "AskUserQuestion", input: { questions: [
+    { question: "Which?", multiSelect: true, options }, { question: "And which?", multiSelect: true, options }] } });
+  const boxes = cards(page).getByRole("checkbox");
+  await boxes.first().focus();
+  for (let at = 1; at < 12; at++) {
+    await page.keyboard.press("Tab");
+    assert.ok(await page.evaluate(`(${isSeen})(document.activeElement)`), `what is ${at} tabs on`);
+  }
+});
+
 atBothSizes("who asks in the background is found in the list", async (t, size) => {
   const { server, page } = await openPage(t, size, { args: badAgent() });
   await askAll(server, page, ["ls"]);

@@ -207,8 +207,17 @@ atBothSizes("a long message is shown as far as it is looked at", async (t, size)
   const mine = page.locator(".prompt");
   await mine.getByText("line 0 of mine").waitFor();
   assert.equal(await mine.getByText("line 59 of mine").count(), 0);
-  await mine.getByRole("button", { name: "Show all" }).click();
+  await shows(page, "you said: line 0");
+  const first = mine.getByText("line 0 of mine");
+  const place = () => mine.evaluate((mine) => mine.getBoundingClientRect().top);
+  const all = mine.getByRole("button", { name: "Show all" });
+  await all.scrollIntoViewIfNeeded();
+  const before = await place();
+  await all.click();
   await mine.getByText("line 59 of mine").waitFor();
+  await first.waitFor();
+  assert.ok(Math.abs((await place()) - before) < 3, "what one reads has moved");
+  assert.equal(await page.evaluate(() => document.activeElement.className), "words");
 });
 
 atBothSizes("a file that cannot be read any more stays, and so does the message", async (t, size) => {

@@ -194,6 +194,30 @@ atBothSizes("a process that cannot start says why", async (t, size) => {
   await isInState(page, "Failed");
 });
 
+atBothSizes("a closed warning stays closed, for its session alone", async (t, size) => {
+  const { page } = await openPage(t, size, { args: [...badAgent().slice(0, 1), "--agent-arg=crash-always"] });
+  const banner = page.locator(".banner.bad");
+  await ask(page, "hi");
+  await banner.waitFor();
+  const first = page.url();
+  await page.getByRole("button", { name: "Close this message" }).click();
+  await banner.waitFor({ state: "detached" });
+  await openList(page);
+  await page.getByRole("button", { name: "New", exact: true }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Start" }).click();
+  await page.waitForFunction((before) => location.href !== before, first);
+  await ask(page, "hi");
+  await banner.waitFor();
+  await page.goBack();
+  await page.waitForURL(first);
+  await page.getByRole("log").getByText("hi", { exact: true }).waitFor();
+  await banner.waitFor({ state: "detached" });
+  await page.reload();
+  await page.getByRole("log").getByText("hi", { exact: true }).waitFor();
+  await isInState(page, "Failed");
+  assert.equal(await banner.count(), 0);
+});
+
 atBothSizes("a page without storage works all the same", async (t, size) => {
   const server = await startServer(t, { args: badAgent() });
   const { page, context } = await openWindow(t, server, size);

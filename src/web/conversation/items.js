@@ -19,7 +19,8 @@ const PROMPT_CHARS_MAX = 2_400;
  *   opened: Map<Item, boolean>,
  *   component: (item: Item) => Component,
  *   forget: (item: Item) => void,
- * }} Context `opened`: cards that the user has opened or closed; `component`: the one that is there, or a new one
+ *   reads: () => void,
+ * }} Context `reads`: somebody begins to read where they are; `opened`: cards that the user has opened or closed; `component`: the one that is there, or a new one
  */
 
 /**
@@ -30,7 +31,7 @@ const PROMPT_CHARS_MAX = 2_400;
 export function makeComponent(item, context) {
     switch (item.kind) {
         case "prompt":
-            return prompt(item);
+            return prompt(item, context);
         case "text":
             return text(item);
         case "thinking":
@@ -58,13 +59,18 @@ export function makeComponent(item, context) {
     }
 }
 
-/** @param {import("./fold.js").PromptItem} item */
-function prompt(item) {
+/**
+ * @param {import("./fold.js").PromptItem} item
+ * @param {Context} context
+ */
+function prompt(item, context) {
     const files = h("ul", { class: "files" });
     const shown = cut(item.text, PROMPT_LINES_MAX, PROMPT_CHARS_MAX);
-    const words = h("div", { class: "words" }, shown);
+    const words = h("div", { class: "words", tabindex: -1 }, shown);
     const more = shown.length < item.text.length && h("button", { type: "button", class: "more", onclick: () => {
         words.textContent = item.text;
+        context.reads();
+        words.focus({ preventScroll: true });
         if (more) more.remove();
     } }, "Show all");
     const element = h("article", { class: "item prompt", "aria-label": "You" },

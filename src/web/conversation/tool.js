@@ -246,7 +246,7 @@ function outOf(item) {
  */
 export function diff(rows, numbered) {
     const body = h("tbody");
-    const draw = (/** @type {Row[]} */ some) => body.append(...some.map((row) => diffRow(row, numbered)));
+    const draw = (/** @type {Row[]} */ some) => some.forEach((row) => body.append(diffRow(row, numbered)));
     draw(rows.slice(0, ROWS_MAX));
     const more = rows.length > ROWS_MAX && h("button", { type: "button", class: "more", onclick: () => {
         draw(rows.slice(ROWS_MAX));

@@ -60,6 +60,7 @@ export class ConversationView {
         opened: new Map(),
         component: (item) => this.#component(item),
         forget: (item) => this.#forget(item),
+        reads: () => this.#stay(),
     };
 
     /**
@@ -108,6 +109,12 @@ export class ConversationView {
             this.#schedule();
         };
         this.toEnd();
+    }
+
+    /** Follows no longer: what one looks at stays where it is. */
+    #stay() {
+        this.#following = false;
+        this.#look();
     }
 
     toEnd() {
