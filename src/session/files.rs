@@ -24,6 +24,9 @@ const EXTENSION_BYTES_MAX: usize = 16;
 /// Lies in the folder of a session: those that it borrows files from, a line each.
 const LENDERS: &str = "lenders";
 
+/// Files that no prompt has named yet.
+const UPLOADS: &str = "uploads";
+
 /// Where the folders of the sessions lie in the data directory.
 const FOLDER: &str = "sessions";
 
@@ -64,8 +67,11 @@ impl Files {
 
     /// Those that it borrows files from.
     fn lenders(&self) -> Vec<String> {
-        let noted = fs::read_to_string(self.0.with_file_name(LENDERS)).unwrap_or_default();
-        noted.lines().map(str::to_owned).collect()
+        let path = self.0.with_file_name(LENDERS);
+        // Claude may have put anything there: what is no name of a session leads nowhere.
+        let is_file = path.symlink_metadata().is_ok_and(|metadata| metadata.is_file());
+        let noted = if is_file { fs::read_to_string(path).unwrap_or_default() } else { String::new() };
+        noted.lines().filter(|name| is_name(name)).map(str::to_owned).collect()
     }
 
     fn session(&self) -> Option<String> {
@@ -81,6 +87,8 @@ impl Files {
         }
         let lenders = its.lenders();
         Files::remove_unneeded(data_dir, std::iter::once(session.to_owned()).chain(lenders), is_known);
+        // Of one that others borrow from, nothing else is needed.
+        let _ = fs::remove_dir_all(its.0.with_file_name(UPLOADS));
     }
 
     /// The same for all sessions that `is_known` does not know: what a crash has left.
@@ -121,7 +129,7 @@ impl Files {
 
     /// What was uploaded for the session.
     pub fn uploads(&self) -> Uploads {
-        Uploads::in_folder(self.0.with_file_name("uploads"))
+        Uploads::in_folder(self.0.with_file_name(UPLOADS))
     }
 
     /// Gives a complete file its place, if it does not have it already.
@@ -141,6 +149,11 @@ impl Files {
         }
         Err(io::Error::other(format!("there are {SAME_NAMES_MAX} files of that name")))
     }
+}
+
+/// Whether it is what sessions are called: one part of a path, and none that leads elsewhere.
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
 }
 
 /// The names of all sessions that have a folder.

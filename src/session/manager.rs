@@ -335,7 +335,7 @@ impl SessionManager {
         let session = self.get_session(id);
         if session.as_ref().is_err_and(|error| error.code == Code::InvalidSession) {
             // It went before this file was there to go with it.
-            Files::of(&self.context.data_dir, id).remove();
+            Files::remove_gone(&self.context.data_dir, id, |id| self.context.is_known(id));
         }
         session.and(uploaded)
     }

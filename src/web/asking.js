@@ -65,8 +65,9 @@ export class Asking {
         section.hidden = questions.length === 0;
         const first = questions[0]?.requestId ?? "";
         if (first !== this.#first) [this.#first, section.scrollTop] = [first, 0];
-        // One that was answered elsewhere is another one, too: it is smaller.
-        this.#settle(questions.map(({ requestId, resolved }) => requestId + (resolved ? "!" : "")).join(" "));
+        // One that was answered elsewhere, or fetched, is another one, too: it has another size.
+        const kind = (/** @type {Question} */ { resolved, request }) => (resolved ? "!" : request ? "" : "?");
+        this.#settle(questions.map((question) => question.requestId + kind(question)).join(" "));
         if (section.querySelector("[inert]")) return;
         if (document.activeElement === document.body) {
             const next = /** @type {HTMLElement | null} */ (section.querySelector("button.primary")) ?? byId("message");
@@ -107,29 +108,37 @@ export class Asking {
     #parts(question, answer) {
         const make = (Object.hasOwn(KINDS, question.toolName) && KINDS[question.toolName]) || permissionCard;
         const cwd = this.#app.conversations.get(question.sessionId)?.summary?.cwd ?? "";
+        if (!question.request) return bareCard(question, answer, "What it would do is large: it is being fetched.");
         try {
-            return question.request ? make(question, answer, cwd) : bareCard(question, answer);
+            return make(question, answer, cwd);
         } catch {
-            return bareCard(question, answer);
+            return bareCard(question, answer, "What it would do cannot be shown.");
         }
     }
 
     /**
-     * @param {Question} question
+     * @param {Question} asked
      * @param {HTMLElement} card
      * @param {(answer: object) => Promise<void>} answer
      */
-    async #fetch(question, card, answer) {
-        const whole = await this.#app.fetchEvent(question.sessionId, question.seq);
-        const note = card.querySelector("p");
-        if (!whole?.request && note) note.textContent = "What it would do is too large to be shown, and cannot be had now.";
-        if (!whole?.request || question.resolved) return;
-        Object.assign(question, whole);
+    async #fetch(asked, card, answer) {
+        const whole = await this.#app.fetchEvent(asked.sessionId, asked.seq);
+        // It may have come again, and been answered meanwhile.
+        const question = this.#app.conversations.get(asked.sessionId)?.questions.get(asked.requestId);
+        if (!question || question.resolved || !card.isConnected || card.dataset.resolved) return;
         const focused = card.contains(document.activeElement);
         const id = card.querySelector("h2")?.id ?? "";
-        card.replaceChildren(...this.#parts(question, answer));
+        if (whole?.request) {
+            Object.assign(question, whole);
+            card.replaceChildren(...this.#parts(question, answer));
+        } else {
+            const again = button("Try again", () => void this.#fetch(asked, card, answer));
+            card.replaceChildren(...bareCard(question, answer, "What it would do is large, and cannot be had now."), again);
+        }
         /** @type {HTMLElement} */ (card.querySelector("h2")).id = id;
-        if (focused) /** @type {HTMLElement | null} */ (card.querySelector("button"))?.focus();
+        // What is under the finger is another button now, and another one would have the focus.
+        if (focused) byId("asking").focus();
+        this.#draw();
     }
 
     /** @param {Question} question */
@@ -162,15 +171,16 @@ export class Asking {
 }
 
 /**
- * Of a question of which it is not known what it is about.
+ * Of a question of which it is not known what it is about: it can be refused.
  * @param {Question} question
  * @param {(answer: object) => Promise<void>} answer
+ * @param {string} why
  * @returns {HTMLElement[]}
  */
-function bareCard({ toolName }, answer) {
+function bareCard({ toolName }, answer, why) {
     return [
         h("h2", null, "Claude wants to use ", h("strong", null, nameOf(toolName))),
-        h("p", { class: "dim" }, "What it would do is large: it is being fetched."),
+        h("p", { class: "dim" }, why),
         h("div", { class: "answers row wrap" }, button("Deny", () => void answer({ behavior: "deny" }))),
     ];
 }

@@ -14,7 +14,8 @@ import { allowsMode } from "./words.js";
  */
 export function permissionCard(question, answer, cwd) {
     const { toolName, input, reason, request } = question;
-    const description = question.description ?? input.description;
+    const said = question.description || input.description;
+    const description = typeof said === "string" ? said : "";
     const suggestions = request.suppress_always_allow_rule ? [] : (question.suggestions ?? []);
     const name = request.display_name ?? nameOf(toolName);
     const always = suggestions.map((suggestion) =>
@@ -64,11 +65,11 @@ export function permissionCard(question, answer, cwd) {
         });
     closes(denial, deny);
     closes(editing, edit);
-    const blocked = typeof request.blocked_path === "string" ? plainPath(request.blocked_path) : "";
+    const blocked = String(request.blocked_path ?? "").startsWith("/") ? plainPath(request.blocked_path) : "";
     const outside = blocked && blocked !== cwd && within(blocked, cwd) === blocked;
     return [
         h("h2", null, "Claude wants to use ", h("strong", null, name)),
-        typeof description === "string" && description && h("p", { class: "dim" }, description),
+        description && h("p", { class: "dim" }, description),
         reason && h("p", { class: "dim" }, reason),
         outside && h("p", { class: "dim" }, `Outside of where it may work: ${blocked}`),
         shownInput(toolName, input, description, cwd),
@@ -118,14 +119,14 @@ const OFF = new Set(["replace_all", "run_in_background"]);
  * The input: a change of a file as such, all else field by field. What is not shown is what says nothing.
  * @param {string} toolName
  * @param {{[name: string]: any}} input
- * @param {unknown} description what is said of it already
+ * @param {string} description what is said of it already
  * @param {string} cwd
  */
 function shownInput(toolName, input, description, cwd) {
     const change = shownChange(toolName, input, cwd);
     const done = new Set(change && CHANGES[toolName]);
     const fields = Object.entries(input).filter(([name, value]) =>
-        !done.has(name) && !(value === false && OFF.has(name)) && !(name === "description" && value === description));
+        !done.has(name) && !(value === false && OFF.has(name)) && !(name === "description" && description !== "" && value === description));
     const listed = fields.map(([name, value]) => {
         const text = typeof value === "string" ? value : JSON.stringify(value, null, 2);
         // A command needs no name.
@@ -148,7 +149,10 @@ function shownChange(toolName, input, cwd) {
     const edits = toolName === "MultiEdit" ? input.edits : [input];
     const texts = fields.filter((name) => name !== "edits").map((name) => input[name]);
     const isText = (/** @type {unknown} */ value) => typeof value === "string";
-    const isEdit = (/** @type {any} */ edit) => isText(edit?.old_string) && isText(edit?.new_string);
+    // Nothing that the difference does not show.
+    const isEdit = (/** @type {any} */ edit) => isText(edit?.old_string) && isText(edit?.new_string) &&
+        Object.entries(edit).every(([name, value]) =>
+            ["old_string", "new_string"].includes(name) || (OFF.has(name) && value === false));
     if (!texts.every(isText) || !Array.isArray(edits) || (toolName === "MultiEdit" && !edits.every(isEdit))) return null;
     const changes = changesOf(toolName, input) ?? [];
     return [

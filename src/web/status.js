@@ -40,8 +40,8 @@ export class Status {
     #health = {};
     /** @type {Set<string>} */
     #closed = new Set((keptInTab.get("closed") ?? "").split(" "));
-    /** Where Claude works, and since when. */
-    #working = { id: "", since: 0 };
+    /** Where Claude works, and since when. @type {Map<string, number>} */
+    #since = new Map();
     #app;
 
     /** @param {import("./main.js").App} app */
@@ -51,6 +51,7 @@ export class Status {
             if (app.connection.connected) void this.#ask();
             this.#draw();
         });
+        app.conversations.onSummary.listen((summary) => this.#clock(summary));
         app.conversations.onSwitch.listen(() => this.#draw());
         app.conversations.onChange.listen((conversation) => {
             if (conversation === app.conversations.current) this.#draw();
@@ -92,18 +93,23 @@ export class Status {
         this.#banners(summary);
     }
 
+    /** Notes since when Claude works in each session that is told of. @param {Summary} summary */
+    #clock({ sessionId, state, running, lastActivity }) {
+        if (state !== "busy" && state !== "waiting") return void this.#since.delete(sessionId);
+        if (this.#since.has(sessionId)) return;
+        // Who comes later knows it by the prompt's time, if this clock goes as the server's: it was active just now.
+        const items = this.#app.conversations.get(sessionId)?.transcript.items ?? [];
+        const asked = items.findLast(({ kind }) => kind === "prompt")?.time;
+        const now = Date.now();
+        const known = running && asked && Math.abs(now - lastActivity) <= SKEW_MAX_MS;
+        this.#since.set(sessionId, known ? Math.min(asked, now) : now);
+    }
+
     /** For how long Claude has been at work: apart from the state, which is read out. @param {Summary | null} summary */
     #elapsed(summary) {
-        const id = summary && summary.state === "busy" && !summary.retrying ? summary.sessionId : "";
-        if (id !== this.#working.id) {
-            // Who comes later knows it by the prompt's time, if this clock goes as the server's: it was active just now.
-            const asked = this.#app.conversations.current?.transcript.items.findLast(({ kind }) => kind === "prompt");
-            const skewed = Math.abs(Date.now() - (summary?.lastActivity ?? 0)) > SKEW_MAX_MS;
-            const known = id && summary?.running && asked?.time && !skewed;
-            this.#working = { id, since: known ? Math.min(asked.time ?? 0, Date.now()) : Date.now() };
-        }
-        const passed = Date.now() - this.#working.since;
-        setText(byId("elapsed"), id && passed >= SHOWN_AFTER_MS ? duration(passed) : "");
+        const since = summary?.state === "busy" && !summary.retrying && this.#since.get(summary.sessionId);
+        const passed = since ? Date.now() - since : 0;
+        setText(byId("elapsed"), passed >= SHOWN_AFTER_MS ? duration(passed) : "");
     }
 
     /** @param {Summary | null} summary */

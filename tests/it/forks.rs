@@ -1,5 +1,7 @@
 //! Sessions that go on from where another is.
 
+use std::io::{Read, Write};
+
 use serde_json::{Value, json};
 
 use crate::{
@@ -311,12 +313,35 @@ fn files_of_a_session_stay_as_long_as_a_fork_of_it() {
     let delete = |id: &str| scene.client.must("deleteSession", json!({"sessionId": id}));
     let first = fork(&scene.id);
     let of_fork = fork(&first);
+    // What is uploaded when the session goes, goes with it; what is borrowed stays.
+    let mut upload = std::net::TcpStream::connect(("127.0.0.1", scene.server.port)).expect("connected");
+    let (id, token) = (&scene.id, scene.server.token());
+    let head = format!(
+        "POST /api/sessions/{id}/files?name=b.bin HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nContent-Length: 4\r\n\r\nhalf"
+    );
+    let (begin, rest) = head.as_bytes().split_at(head.len() - 2);
+    upload.write_all(begin).expect("sent");
+    let uploads = folder(&scene.id).join("uploads");
+    eventually("it has begun", DEADLINE, || uploads.exists());
     delete(&scene.id);
     assert!(lent.exists());
+    upload.write_all(rest).expect("sent");
+    let mut answer = [0; 12];
+    upload.read_exact(&mut answer).expect("an answer");
+    assert_eq!(&answer, b"HTTP/1.1 404");
+    assert!(lent.exists() && !uploads.exists());
+    // Whatever Claude writes there leads nowhere.
+    let victim = scene.server.workspace().root().join("victim");
+    std::fs::create_dir(&victim).expect("a folder");
+    let lenders = folder(&of_fork).join("lenders");
+    let mut noted = std::fs::read_to_string(&lenders).expect("the lenders");
+    noted += &format!("\n\n.\n..\n../../victim\n{}\n", victim.display());
+    std::fs::write(&lenders, noted).expect("written");
     delete(&first);
     assert!(lent.exists(), "the fork's fork knows of it");
     assert!(!folder(&first).exists());
     delete(&of_fork);
     assert!(!folder(&scene.id).exists() && !folder(&of_fork).exists(), "nobody does");
+    assert!(victim.exists() && scene.server.workspace().data().exists());
     scene.server.stop();
 }

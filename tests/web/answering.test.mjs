@@ -104,6 +104,9 @@ atBothSizes("nothing that matters of an input is left out, whatever it looks lik
     [{ tool_name: "Write", input: { file_path: "/a", content: { odd: 1 } } }, [/"odd": 1/]],
     [{ tool_name: "Edit", input: { file_path: "/a", old_string: "a", new_string: "a\n" } }, ["Only the end of the last line changes."]],
     [{ tool_name: "Bash", input: { command: "ls" }, blocked_path: `${work}/../../etc/passwd` }, [/^Outside of where it may work: \/(?!.*\.\.)/]],
+    [{ tool_name: "mcp__x__set", input: { id: 1, description: { delete_all: true } } }, [/"delete_all": true/]],
+    [{ tool_name: "MultiEdit", input: { file_path: "/a", edits: [{ old_string: "x", new_string: "y", replace_all: true }] } }, [/"replace_all": true/]],
+    [{ tool_name: "Bash", input: { command: "ls" }, blocked_path: "" }, ["ls"]],
     [{ tool_name: "constructor", input: { a: "b" }, permission_suggestions: [{ type: "setMode", mode: "toString", destination: "valueOf" }] },
       ["constructor", "Allow, and mode “toString” in valueOf"]],
   ];
@@ -126,8 +129,27 @@ atBothSizes("a question that is too large for the socket is fetched, and takes n
     request: { subtype: "can_use_tool", agent_id: "agent", ...asked } }));
   const file = join(server.root, "questions");
   writeFileSync(file, lines.map((line) => `${line}\n`).join(""));
+  // Held until somebody is about to refuse it.
+  let fetched;
+  await page.route("**/api/sessions/*/events/*", async (route) => {
+    await new Promise((resolve) => (fetched = resolve));
+    await route.continue();
+  });
   await ask(page, `raw ${file}`);
   await cards(page).nth(1).waitFor();
+  await settled(page);
+  await cards(page).first().getByRole("button", { name: "Deny", exact: true }).focus();
+  // From here on time passes only when it is told to.
+  await page.clock.install();
+  await page.clock.pauseAt(Date.now() + 1000);
+  fetched();
+  await cards(page).first().locator("tr.added").first().waitFor();
+  assert.ok(await page.locator("#asking.settling").count(), "what is there now takes no answer yet");
+  assert.equal(await page.evaluate(() => document.activeElement.id), "asking");
+  await page.clock.runFor(1000);
+  await settled(page);
+  await page.clock.resume();
+  await page.unroute("**/api/sessions/*/events/*");
   await isInState(page, "Waits for your answer");
   await cards(page).first().locator("tr.added").getByText("first line").first().waitFor();
   await page.reload();

@@ -104,9 +104,10 @@ fn a_lone_slow_client_paces_the_agent_and_loses_nothing() {
 /// What is there already waits for it, and what is not there yet as well.
 #[test]
 fn a_lone_client_that_catches_up_paces_the_agent_too() {
-    // Far more than the kernel keeps for one connection.
+    // 8 MB: more than the kernel keeps for one connection and what an outbox holds of it. What has been said of the answer by
+    // the time at which the client is live, 2 MiB at most, fits in as well.
     const HISTORY: u64 = 30;
-    let server = builder().arg("--outbox-bytes-max=256k").start();
+    let server = builder().arg("--outbox-bytes-max=4MiB").start();
     let (asking, session) = text_client(&server);
     for _ in 0..HISTORY {
         asking.ask_and_wait(&session, "words 20000");
