@@ -411,6 +411,8 @@ impl Outbox {
     fn drain(&self) {
         let mut state = self.state.lock();
         let Some(socket) = state.socket.clone() else { return };
+        // When it was last looked at: each time would be felt, and twice [`STALL_TIMEOUT`] is soon enough for one that is gone.
+        let mut taken = sent(&socket).taken;
         loop {
             if state.queue.is_empty() || !state.draining {
                 state.draining = false;
@@ -427,10 +429,7 @@ impl Outbox {
             state.in_flight = pieces.len();
             drop(state);
             let slices: Vec<_> = pieces.iter().map(|piece| IoSlice::new(piece.rest())).collect();
-            let taken = sent(&socket).taken;
             let written = (&*socket).write_vectored(&slices);
-            // The kernel asks for more only when much of what it holds has gone: that may take a slow client longer.
-            let is_slow = || sent(&socket).taken > taken;
             state = self.state.lock();
             state.in_flight = 0;
             match written {
@@ -439,7 +438,10 @@ impl Outbox {
                     self.look_behind(&mut state);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock && is_slow() => {}
+                // The kernel asks for more only when much of what it holds has gone: a slow client may need longer for that.
+                Err(error) if error.kind() == ErrorKind::WouldBlock && sent(&socket).taken > taken => {
+                    taken = sent(&socket).taken;
+                }
                 Err(error) => self.fail(&mut state, &error),
             }
         }
