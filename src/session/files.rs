@@ -50,16 +50,11 @@ impl Files {
         }
     }
 
-    /// Notes that another session, of which this is a fork, has files that are named in this one's conversation, by their
-    /// paths: they stay as long as this one does.
+    /// Notes that another session, of which this is a fork, may have files that are named in this one's conversation, by
+    /// their paths: they stay as long as this one does. Also where it has none yet: one may be on its way.
     pub fn borrow_from(&self, other: &Files) -> io::Result<()> {
         let mut lenders = other.lenders();
-        if other.0.exists() {
-            lenders.extend(other.session());
-        }
-        if lenders.is_empty() {
-            return Ok(());
-        }
+        lenders.extend(other.session());
         let Some(folder) = self.0.parent() else { return Ok(()) };
         make_private_dir(folder)?;
         fs::write(folder.join(LENDERS), lenders.join("\n"))
@@ -105,7 +100,9 @@ impl Files {
         for name in folders(data_dir) {
             borrowers.extend(Files::of(data_dir, &name).lenders().into_iter().map(|lender| (lender, name.clone())));
         }
-        let is_needed = |name: &str| borrowers.iter().any(|(lender, borrower)| lender == name && is_known(borrower));
+        let is_borrowed = |name: &str| borrowers.iter().any(|(lender, borrower)| lender == name && is_known(borrower));
+        // What has no files has nothing to lend.
+        let is_needed = |name: &str| is_borrowed(name) && Files::of(data_dir, name).0.exists();
         for name in names.into_iter().filter(|name| !is_known(name) && !is_needed(name)) {
             Files::of(data_dir, &name).remove();
         }

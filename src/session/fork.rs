@@ -34,6 +34,13 @@ impl Session {
     /// Makes a new session of that name that goes on from where this one is.
     pub fn fork(&self, id: &str, reply: Reply) {
         let (context, id) = (self.context.clone(), id.to_owned());
+        // Before there is a fork, since the other one may be deleted as soon as there is; and before the lock, since it
+        // may take a while. What is noted for a fork that never comes is removed at the next start.
+        let files = |id: &str| Files::of(&context.data_dir, id);
+        if let Err(error) = files(&id).borrow_from(&files(&self.id)) {
+            log::error!("session {}: its fork cannot note whose files it needs: {error}", self.id);
+            return reply.fail(&storage_error(Trouble::Full));
+        }
         self.with(|state, _| {
             if state.deleted {
                 return reply.fail(&Error::invalid_session());
@@ -70,12 +77,6 @@ impl Session {
             if let Some((prompt, _)) = &unfinished {
                 changes.push(Change::Accept(Box::new(prompt.row(key, PromptState::Written))));
                 changes.push(Change::Said(key, prompt.text.clone()));
-            }
-            // Before there is a fork: the other one may be deleted as soon as there is.
-            let files = |id: &str| Files::of(&context.data_dir, id);
-            if let Err(error) = files(&row.id).borrow_from(&files(&self.id)) {
-                log::error!("session {}: its fork cannot note whose files it needs: {error}", self.id);
-                return reply.fail(&storage_error(Trouble::Full));
             }
             // What is to be copied is on its way to the store before it.
             state.submit(&context.store);

@@ -120,7 +120,8 @@ test("so they are where another one was chosen while the connection came back", 
   assert.equal(conversations.current.id, "c");
 });
 
-test("where what was missed is not to be had, all is asked for anew the next time", async () => {
+/** A session of which one prompt was seen, and another that is shown now. */
+async function oneSeenBefore() {
   const server = new Server();
   const conversations = new Conversations(server);
   const first = conversations.show("a");
@@ -129,6 +130,11 @@ test("where what was missed is not to be had, all is asked for anew the next tim
   const other = conversations.show("b");
   await server.resumes([]);
   await other;
+  return { server, conversations };
+}
+
+test("where what was missed is not to be had, all is asked for anew the next time", async () => {
+  const { server, conversations } = await oneSeenBefore();
   // Back to the first: the answer does not come, but something newer does.
   const failing = conversations.show("a");
   const { data, reject } = await server.next("resumeSession");
@@ -148,14 +154,7 @@ test("where what was missed is not to be had, all is asked for anew the next tim
 
 test("where the numbers are no longer good, or too much was missed, the end is shown", async () => {
   for (const refusal of [true, false]) {
-    const server = new Server();
-    const conversations = new Conversations(server);
-    const first = conversations.show("a");
-    await server.resumes([prompt(1)]);
-    await first;
-    const other = conversations.show("b");
-    await server.resumes([]);
-    await other;
+    const { server, conversations } = await oneSeenBefore();
     const back = conversations.show("a");
     const { resolve, reject } = await server.next("resumeSession");
     if (refusal) {
